@@ -1,0 +1,1 @@
+"""Train, evaluate and use a bidirectional LSTM for sentiment classification."""

@@ -1,0 +1,159 @@
+"""From a command line to a validated configuration, and from a mistake to one line and code 2."""
+
+import difflib
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
+from sentiment.config import EvaluateConfig, TrainConfig
+from sentiment.errors import UserError
+from sentiment.report.run import ENVIRONMENT
+
+Config = TypeVar("Config", TrainConfig, EvaluateConfig)
+
+PACKAGE = Path(__file__).parent
+# A wheel carries conf/ inside the package, a checkout has it beside.
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+
+
+def register() -> None:
+    """Make the schemas, and the resolver that keeps run directories apart, known to Hydra."""
+    store = ConfigStore.instance()
+    store.store("train_schema", TrainConfig)
+    store.store("evaluate_schema", EvaluateConfig)
+    OmegaConf.register_new_resolver(
+        "short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True
+    )
+
+
+def run(job: Callable[[Config, Path], None], name: str, schema: type[Config]) -> None:
+    """Compose the configuration from the command line and run the job, once per job of a sweep.
+
+    Args:
+        job: is given the configuration as dataclasses, and the run directory.
+        name: of the file in `conf/`.
+        schema: what the configuration is checked against.
+
+    Raises:
+        SystemExit: code 2 after one line on standard error where the user's input is at fault,
+            130 after Ctrl-C. With `HYDRA_FULL_ERROR=1` the exception itself is raised.
+    """
+    register()
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # Else Hydra prints what goes wrong in its own way and exits with 1.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    has_config = False
+
+    def start(settings: DictConfig) -> None:
+        nonlocal has_config
+        directory = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            config = to_dataclass(settings, schema)
+            has_config = True
+            job(config, directory)
+        except (UserError, OmegaConfBaseException) as error:
+            if not (directory / ENVIRONMENT).exists():
+                _remove_run(directory)
+            if wants_traceback:
+                raise
+            _exit(explain(error, schema))
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(start)()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if has_config or wants_traceback:
+            raise
+        _exit(explain(error, schema))
+
+
+def to_dataclass(settings: DictConfig, schema: type[Config]) -> Config:
+    """Check composed settings against the schema and leave Hydra's types behind.
+
+    Raises:
+        UserError: an impossible value.
+        OmegaConfBaseException: an unknown key, a wrong type or a missing value.
+    """
+    config = OmegaConf.to_object(
+        OmegaConf.merge(OmegaConf.structured(schema), settings)
+    )
+    assert isinstance(config, schema)
+    return config
+
+
+def explain(error: Exception, schema: type) -> str:
+    """Say in one line what is wrong with the command line and how to mend it."""
+    cause = (
+        error.__cause__
+        if isinstance(error.__cause__, OmegaConfBaseException)
+        else error
+    )
+    first_line = str(cause).partition("\n")[0]
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        options = error.options or []
+        return f"{group}={choice}: there is no such choice, expected {_either(choice, options)}"
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override!r}, expected KEY=VALUE (quote what the shell may split)"
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError):
+        key = cause.full_key or str(cause.key)
+        return f"unknown setting {key}, expected {_either(key, list(setting_names(schema)))}"
+    if isinstance(cause, MissingMandatoryValue):
+        return f"{cause.full_key} is not set, expected {cause.full_key}=VALUE"
+    if isinstance(cause, ValidationError):
+        return f"{cause.full_key}: {first_line}"
+    return first_line
+
+
+def setting_names(schema: type, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all settings below a dataclass."""
+    for field in fields(schema):
+        if isinstance(field.type, type) and is_dataclass(field.type):
+            yield from setting_names(field.type, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name
+
+
+def _either(found: str, names: list[str]) -> str:
+    if near := difflib.get_close_matches(found, names, n=1, cutoff=0.6):
+        return f"perhaps {near[0]} (--help lists all)"
+    last = found.rpartition(".")[2]
+    if near := [name for name in names if name.rpartition(".")[2] == last]:
+        return " or ".join(near)
+    return (
+        "one of: " + ", ".join(names) if len(names) < 10 else "a key that --help lists"
+    )
+
+
+def _remove_run(directory: Path) -> None:
+    """Remove the directory of a run that never started, and parents that it leaves empty."""
+    shutil.rmtree(directory, ignore_errors=True)
+    for parent in list(directory.parents)[:2]:
+        if not parent.is_dir() or any(parent.iterdir()):
+            break
+        parent.rmdir()
+
+
+def _exit(message: str) -> Any:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)

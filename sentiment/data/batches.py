@@ -1,0 +1,97 @@
+"""Padded batches of reviews of similar length, in an order that is a pure function of its seed.
+
+Shapes: T time (longest review of the batch), B batch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sentiment.data.encoding import EncodedReviews
+from sentiment.text.tokenizer import PAD_ID
+
+POOL = 50
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B reviews, time-major.
+
+    Attributes:
+        ids_TB: int64 token ids, `PAD_ID` past the end of a review.
+        lengths_B: int64, at least 1.
+        labels_B: float32, 0 or 1.
+    """
+
+    ids_TB: Tensor
+    lengths_B: Tensor
+    labels_B: Tensor
+
+
+def shuffled_batches(
+    lengths_N: NDArray[np.int64], batch_size: int, seed: int, epoch: int
+) -> list[NDArray[np.int64]]:
+    """Deal all rows into batches of similar length, differently in every epoch.
+
+    Rows are shuffled, cut into pools of 50 batches, sorted by length inside each pool and dealt
+    into batches, whose order is shuffled again. Padding stays under 5 % of IMDB's tokens, and any
+    two reviews can meet.
+
+    Args:
+        lengths_N: tokens per review.
+        batch_size: rows per batch; the last one may be smaller.
+        seed: the run's seed.
+        epoch: counted from 0.
+
+    Returns:
+        Row numbers of each batch; every row is in exactly one.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(lengths_N))
+    pool = POOL * batch_size
+    batches = []
+    for start in range(0, len(order), pool):
+        rows = order[start : start + pool]
+        rows = rows[np.argsort(lengths_N[rows], kind="stable")]
+        batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def sorted_batches(
+    lengths_N: NDArray[np.int64], batch_size: int
+) -> list[NDArray[np.int64]]:
+    """Deal all rows into batches by length, longest first, for evaluation."""
+    order = np.argsort(-lengths_N, kind="stable")
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def collate(reviews: EncodedReviews, rows: NDArray[np.int64]) -> Batch:
+    """Pad the given rows into one batch."""
+    index_B = torch.from_numpy(rows)
+    lengths_B = reviews.lengths_N[index_B]
+    time_T1 = torch.arange(int(lengths_B.max())).unsqueeze(1)
+    padding_TB = time_T1 >= lengths_B
+    positions_TB = (reviews.starts_N[index_B] + time_T1).masked_fill(padding_TB, 0)
+    ids_TB = reviews.ids[positions_TB].long().masked_fill(padding_TB, PAD_ID)
+    return Batch(ids_TB, lengths_B, reviews.labels_N[index_B].float())
+
+
+def iterate(
+    reviews: EncodedReviews, batches: list[NDArray[np.int64]], device: torch.device
+) -> Iterator[Batch]:
+    """Yield the batches on the device, copied there without waiting where that is a GPU."""
+    for rows in batches:
+        batch = collate(reviews, rows)
+        if device.type == "cuda":
+            yield Batch(
+                *(
+                    tensor.pin_memory().to(device, non_blocking=True)
+                    for tensor in (batch.ids_TB, batch.lengths_B, batch.labels_B)
+                )
+            )
+        else:
+            yield batch

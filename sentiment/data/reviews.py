@@ -1,0 +1,241 @@
+"""Reviews and labels, from the hub, a local copy or the bundled sample, and their splits.
+
+A split is a `datasets.Dataset` with the columns `text` (string) and `label` (0 negative, 1 positive).
+"""
+
+import logging
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, Features, Value, load_dataset
+from numpy.typing import NDArray
+
+from sentiment.config import DataConfig, DataSource, SplitConfig
+from sentiment.errors import UserError
+
+log = logging.getLogger(__name__)
+
+HUB_ID = "stanfordnlp/imdb"
+REVISION = (
+    "e6281661ce1c48d982bc483cf8a173c1bbeb5d31"  # so that every run reads the same bytes
+)
+SAMPLE = Path(__file__).parent / "sample"
+FEATURES = Features({"text": Value("string"), "label": Value("int64")})
+LABEL_NAMES = ("negative", "positive")
+BLOCKS_PER_CLASS = 5
+
+
+@dataclass(frozen=True)
+class ReviewSplits:
+    """The three parts of a protocol that never selects on its test set."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+
+
+def load_splits(data: DataConfig, split: SplitConfig) -> ReviewSplits:
+    """Read train and test, take validation from train, and keep any text in one split only.
+
+    Raises:
+        UserError: reviews that cannot be read, or too few of them to split.
+    """
+    train, test = load_split(data, "train"), load_split(data, "test")
+    is_validation = validation_mask(np.asarray(train["label"]), split)
+    validation = train.select(np.flatnonzero(is_validation))
+    train = train.select(np.flatnonzero(~is_validation))
+    validation = _without_texts_of(validation, test, "validation", "test")
+    train = _without_texts_of(train, test, "train", "test")
+    train = _without_texts_of(train, validation, "train", "validation")
+    return ReviewSplits(train, validation, test)
+
+
+def load_split(data: DataConfig, name: str) -> Dataset:
+    """Read one split of the source, whole and in its original order.
+
+    Args:
+        data: where from.
+        name: `train` or `test`.
+
+    Raises:
+        UserError: reviews that cannot be read, or labels other than 0 and 1.
+    """
+    if data.source is DataSource.sample:
+        reviews = _read_parquet(SAMPLE / f"{name}.parquet")
+    elif data.path is None:
+        reviews = _read_hub(name)
+    else:
+        reviews = _read_local(Path(data.path).expanduser(), name)
+    labels = set(np.unique(reviews["label"]).tolist())
+    if labels != {0, 1}:
+        raise UserError(
+            f"the {name} reviews have the labels {sorted(labels)}, expected both 0 (negative) "
+            "and 1 (positive)"
+        )
+    return reviews
+
+
+def validation_mask(
+    labels_N: NDArray[np.int64], split: SplitConfig
+) -> NDArray[np.bool_]:
+    """Choose validation reviews in contiguous blocks of the original order, class by class.
+
+    Reviews of one film are neighbours in IMDB's order. A split that draws single reviews puts the
+    same film on both sides and overstates test accuracy by about a point; blocks do not.
+
+    Args:
+        labels_N: 0 or 1 per training review, in the original order.
+        split: the share to take and the seed of the draw.
+
+    Returns:
+        True where the review is for validation; each class gives the same share of its reviews.
+
+    Raises:
+        UserError: a class would have nothing left to train on or to validate with.
+    """
+    generator = np.random.default_rng(split.seed)
+    mask_N = np.zeros(len(labels_N), dtype=np.bool_)
+    for label in (0, 1):
+        rows = np.flatnonzero(labels_N == label)
+        wanted = round(len(rows) * split.validation_fraction)
+        if not 0 < wanted < len(rows):
+            raise UserError(
+                f"split.validation_fraction={split.validation_fraction} takes {wanted} of "
+                f"{len(rows)} {LABEL_NAMES[label]} reviews for validation, expected at least one "
+                "on each side"
+            )
+        blocks = min(BLOCKS_PER_CLASS, wanted)
+        sizes = np.diff(np.linspace(0, wanted, blocks + 1).astype(int))
+        # The reviews that stay are dealt out at random as the gaps before, between and after.
+        cuts = np.sort(generator.integers(0, len(rows) - wanted + 1, size=blocks))
+        starts = cuts + np.concatenate(([0], np.cumsum(sizes)[:-1]))
+        for start, size in zip(starts, sizes, strict=True):
+            mask_N[rows[start : start + size]] = True
+    return mask_N
+
+
+def _without_texts_of(
+    reviews: Dataset, other: Dataset, name: str, other_name: str
+) -> Dataset:
+    texts = reviews.with_format("arrow")[:]["text"]
+    duplicate = pc.is_in(texts, value_set=other.with_format("arrow")[:]["text"])
+    duplicate_N = duplicate.to_numpy(zero_copy_only=False)
+    if duplicate_N.any():
+        count = int(duplicate_N.sum())
+        log.info(
+            "dropped %d %s reviews whose text is also in %s", count, name, other_name
+        )
+        reviews = reviews.select(np.flatnonzero(~duplicate_N))
+    return reviews
+
+
+def _read_hub(name: str) -> Dataset:
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        return _checked(load_dataset(HUB_ID, revision=REVISION, split=name), HUB_ID)
+    except OSError as error:
+        raise UserError(
+            f"cannot fetch {HUB_ID} from the Hugging Face hub ({_first_line(error)}); "
+            "point data.path at a local copy, or use data=sample, which needs no network"
+        ) from error
+
+
+def _read_local(path: Path, name: str) -> Dataset:
+    if path.is_file() and re.search(r"\.(tar\.gz|tgz)$", path.name):
+        return _from_texts(_archive_members(path, name), path, name)
+    patterns = (f"{name}.parquet", f"{name}-*.parquet", f"plain_text/{name}-*.parquet")
+    for pattern in patterns:
+        if files := sorted(path.glob(pattern)):
+            return _read_parquet(*files)
+    for folder in (path, path / "aclImdb"):
+        if (folder / name / "pos").is_dir():
+            return _from_texts(_folder_members(folder, name), path, name)
+    raise UserError(
+        f"data.path={path}: {'no ' + name + ' reviews in it' if path.exists() else 'not there'}; "
+        "expected a folder with train.parquet and test.parquet, the aclImdb folder, or its .tar.gz"
+    )
+
+
+def _read_parquet(*files: Path) -> Dataset:
+    try:
+        reviews = load_dataset(
+            "parquet", data_files=[str(file) for file in files], split="train"
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"cannot read {files[0]} as parquet: {_first_line(error)}"
+        ) from error
+    return _checked(reviews, str(files[0]))
+
+
+def _checked(reviews: Dataset, where: str) -> Dataset:
+    if not {"text", "label"} <= set(reviews.column_names):
+        raise UserError(
+            f"{where} has the columns {reviews.column_names}, expected 'text' and 'label'"
+        )
+    reviews = reviews.select_columns(["text", "label"])
+    table: pa.Table = reviews.with_format("arrow")[:]
+    if missing := max(table[column].null_count for column in ("text", "label")):
+        raise UserError(
+            f"{where} has {missing} rows without a text or a label; remove them"
+        )
+    return reviews if reviews.features == FEATURES else reviews.cast(FEATURES)
+
+
+def _from_texts(
+    members: Iterator[tuple[PurePosixPath, bytes]], path: Path, name: str
+) -> Dataset:
+    # Files are called ID_RATING.txt; the hub's order is by class, then by id.
+    texts = {
+        (
+            member.parent.name == "pos",
+            int(member.stem.partition("_")[0]),
+        ): content.decode()
+        for member, content in members
+    }
+    if not texts:
+        raise UserError(f"{path} holds no {name}/pos/*.txt or {name}/neg/*.txt reviews")
+    ordered = sorted(texts)
+    columns = {
+        "text": [texts[key] for key in ordered],
+        "label": [int(key[0]) for key in ordered],
+    }
+    return Dataset.from_dict(columns, features=FEATURES)
+
+
+def _is_review(member: PurePosixPath, name: str) -> bool:
+    in_split = member.parent.parent.name == name and member.parent.name in (
+        "neg",
+        "pos",
+    )
+    return in_split and re.fullmatch(r"\d+_\d+\.txt", member.name) is not None
+
+
+def _folder_members(folder: Path, name: str) -> Iterator[tuple[PurePosixPath, bytes]]:
+    for file in (folder / name).glob("*/*.txt"):
+        if _is_review(PurePosixPath(file), name):
+            yield PurePosixPath(file), file.read_bytes()
+
+
+def _archive_members(path: Path, name: str) -> Iterator[tuple[PurePosixPath, bytes]]:
+    try:
+        with tarfile.open(path, "r|gz") as archive:
+            for entry in archive:
+                if entry.isfile() and _is_review(PurePosixPath(entry.name), name):
+                    content = archive.extractfile(entry)
+                    assert content is not None
+                    yield PurePosixPath(entry.name), content.read()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise UserError(
+            f"cannot read {path}: {_first_line(error)}; download it again"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,137 @@
+"""A stack of bidirectional LSTM layers over padded, time-major batches.
+
+Shapes: T time, B batch, E input width, H hidden size of one direction.
+
+Each layer is two one-directional `nn.LSTM`s. The right-to-left one reads every review reversed
+within its own length, so that it starts at the last real token, as `pack_padded_sequence` would
+have it; packing itself would take PyTorch's step-by-step path, 7 to 10 times slower on a CPU.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class SharedDropout(nn.Module):
+    """Dropout with one mask per review, the same at all its time steps (Gal & Ghahramani, 2016)."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x_TBE: Tensor) -> Tensor:
+        """Drop and rescale whole features of a review; the identity outside training."""
+        if not self.training or self.probability == 0:
+            return x_TBE
+        ones_1BE = torch.ones_like(x_TBE[:1])
+        return x_TBE * nn.functional.dropout(ones_1BE, self.probability)
+
+
+class _Permute(torch.autograd.Function):
+    """Reorders rows by a permutation that is its own inverse, so that backward is forward."""
+
+    @staticmethod
+    def forward(ctx, x_NE: Tensor, index_N: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(index_N)
+        return x_NE.index_select(0, index_N)
+
+    @staticmethod
+    def backward(ctx, gradient_NE: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
+        (index_N,) = ctx.saved_tensors
+        return gradient_NE.index_select(0, index_N), None
+
+
+def reversal_index(lengths_B: Tensor, time: int) -> Tensor:
+    """Rows of a flattened `[T * B, ...]` batch with every review reversed within its length.
+
+    Args:
+        lengths_B: int64 lengths, at most `time`.
+        time: T of the batch.
+
+    Returns:
+        int64 `[T * B]`; padding stays where it is. Applying it twice changes nothing.
+    """
+    time_T1 = torch.arange(time, device=lengths_B.device).unsqueeze(1)
+    mirrored_TB = lengths_B - 1 - time_T1
+    source_TB = torch.where(mirrored_TB >= 0, mirrored_TB, time_T1)
+    columns_B = torch.arange(len(lengths_B), device=lengths_B.device)
+    return (source_TB * len(lengths_B) + columns_B).flatten()
+
+
+def reverse(x_TBE: Tensor, index_N: Tensor) -> Tensor:
+    """Reverse every review within its length, by an index from `reversal_index`."""
+    reversed_NE: Tensor = _Permute.apply(x_TBE.flatten(0, 1), index_N)
+    return reversed_NE.view_as(x_TBE)
+
+
+class BiLSTM(nn.Module):
+    """Bidirectional LSTM layers with dropout, shared over time, between them.
+
+    Equals `pack_padded_sequence` followed by `nn.LSTM(bidirectional=True)` with the same weights.
+    Forget gates start with a bias of 1 (Jozefowicz et al., 2015), recurrent weights orthogonal per
+    gate: without them the state forgets the review before the final states reach its start, and
+    nothing is learned in the first epoch.
+
+    Args:
+        input_size: E.
+        hidden_size: H.
+        layers: number of layers.
+        dropout: probability between layers.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, layers: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.dropout = SharedDropout(dropout)
+        widths = [input_size] + [2 * hidden_size] * (layers - 1)
+        self.left_to_right = nn.ModuleList(
+            nn.LSTM(width, hidden_size) for width in widths
+        )
+        self.right_to_left = nn.ModuleList(
+            nn.LSTM(width, hidden_size) for width in widths
+        )
+        for lstm in (*self.left_to_right, *self.right_to_left):
+            _initialize(lstm)  # type: ignore[arg-type]
+
+    def forward(self, x_TBE: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode a batch.
+
+        Args:
+            x_TBE: inputs; whatever stands past a review's length is not read.
+            lengths_B: int64 lengths, 1 to T.
+
+        Returns:
+            The last layer's outputs `[T, B, 2H]`, 0 past each length, and its final states
+            `[B, 2H]`: left to right at the last real token, right to left at the first.
+        """
+        time = len(x_TBE)
+        index_N = reversal_index(lengths_B, time)
+        for layer, (rightward, leftward) in enumerate(
+            zip(self.left_to_right, self.right_to_left, strict=True)
+        ):
+            if layer > 0:
+                x_TBE = self.dropout(x_TBE)
+            right_TBH, _ = rightward(x_TBE)
+            left_TBH, _ = leftward(reverse(x_TBE, index_N))
+            x_TBE = torch.cat([right_TBH, reverse(left_TBH, index_N)], dim=2)
+        past_end_TB1 = (
+            torch.arange(time, device=lengths_B.device)[:, None, None]
+            >= lengths_B[:, None]
+        )
+        columns_B = torch.arange(len(lengths_B), device=lengths_B.device)
+        final_BH = [
+            right_TBH[lengths_B - 1, columns_B],
+            left_TBH[lengths_B - 1, columns_B],
+        ]
+        return x_TBE.masked_fill(past_end_TB1, 0), torch.cat(final_BH, dim=1)
+
+
+def _initialize(lstm: nn.LSTM) -> None:
+    hidden = lstm.hidden_size
+    with torch.no_grad():
+        nn.init.xavier_uniform_(lstm.weight_ih_l0)
+        for gate in lstm.weight_hh_l0.split(hidden):
+            nn.init.orthogonal_(gate)
+        nn.init.zeros_(lstm.bias_ih_l0)
+        nn.init.zeros_(lstm.bias_hh_l0)
+        lstm.bias_ih_l0[hidden : 2 * hidden] = 1.0

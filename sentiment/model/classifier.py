@@ -1,0 +1,81 @@
+"""Embedding, encoder, pooling and one logit.
+
+Shapes: T time, B batch, E width of a word vector, H hidden size of one direction, V vocabulary.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from sentiment.config import ModelConfig, Pooling
+from sentiment.model.bilstm import BiLSTM, SharedDropout
+
+
+class Attention(nn.Module):
+    """Mean over time, weighted by a learned score of each output (Yang et al., 2016)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(width, width)
+        self.score = nn.Linear(width, 1, bias=False)
+
+    def forward(self, x_TBE: Tensor, padding_TB1: Tensor) -> Tensor:
+        """Return `[B, E]`; padding gets no weight."""
+        score_TB1: Tensor = self.score(torch.tanh(self.projection(x_TBE)))
+        weight_TB1 = score_TB1.masked_fill(padding_TB1, -torch.inf).softmax(dim=0)
+        return (weight_TB1 * x_TBE).sum(dim=0)
+
+
+class Classifier(nn.Module):
+    """From token ids to the logit of "this review is positive".
+
+    Args:
+        embedding: `[V, E]`.
+        config: the encoder's sizes, pooling and dropout.
+    """
+
+    def __init__(self, embedding: nn.Embedding, config: ModelConfig) -> None:
+        super().__init__()
+        width = 2 * config.hidden_size
+        self.embedding = embedding
+        self.embedding_dropout = SharedDropout(config.embedding_dropout)
+        self.encoder = BiLSTM(
+            embedding.embedding_dim, config.hidden_size, config.layers, config.dropout
+        )
+        self.pooling = tuple(config.pooling)
+        if Pooling.attention in self.pooling:
+            self.attention = Attention(width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(width * len(self.pooling), 1)
+
+    def forward(self, ids_TB: Tensor, lengths_B: Tensor) -> Tensor:
+        """Compute logits.
+
+        Args:
+            ids_TB: int64 token ids.
+            lengths_B: int64 lengths, 1 to T.
+
+        Returns:
+            float32 logits `[B]`, also where autocast runs the encoder in bfloat16.
+        """
+        x_TBE = self.embedding_dropout(self.embedding(ids_TB))
+        outputs_TBH, final_BH = self.encoder(x_TBE, lengths_B)
+        with torch.autocast(ids_TB.device.type, enabled=False):
+            pooled = [
+                self._pool(kind, outputs_TBH, final_BH, lengths_B)
+                for kind in self.pooling
+            ]
+            logits_B1: Tensor = self.output(self.dropout(torch.cat(pooled, dim=1)))
+        return logits_B1.squeeze(1)
+
+    def _pool(
+        self, kind: Pooling, outputs_TBH: Tensor, final_BH: Tensor, lengths_B: Tensor
+    ) -> Tensor:
+        if kind is Pooling.final:
+            return final_BH.float()
+        if kind is Pooling.mean:
+            return outputs_TBH.sum(dim=0, dtype=torch.float32) / lengths_B.unsqueeze(1)
+        time_T = torch.arange(len(outputs_TBH), device=lengths_B.device)
+        padding_TB1 = (time_T.unsqueeze(1) >= lengths_B).unsqueeze(2)
+        if kind is Pooling.max:
+            return outputs_TBH.masked_fill(padding_TB1, -torch.inf).amax(dim=0).float()
+        return self.attention(outputs_TBH.float(), padding_TB1)  # type: ignore[no-any-return]

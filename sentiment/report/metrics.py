@@ -1,0 +1,86 @@
+"""Figures of a classifier over a whole data set."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import BinaryAccuracy
+from torchmetrics.functional.classification import (
+    binary_accuracy,
+    binary_auroc,
+    binary_confusion_matrix,
+    binary_f1_score,
+)
+
+Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
+
+THRESHOLD = 0.5
+
+
+def binary_metrics(logits_N: Tensor, labels_N: Tensor) -> dict[str, float]:
+    """Count and average over all N reviews at once, never over batch means.
+
+    Args:
+        logits_N: float32.
+        labels_N: 0 or 1.
+
+    Returns:
+        Mean loss, accuracy with the ends of its 95 % interval, F1 of the positive class, area
+        under the ROC curve, the four counts, and N, by name.
+    """
+    logits_N, labels_N = logits_N.double().cpu(), labels_N.long().cpu()
+    # torchmetrics guesses from the values whether it is given logits; probabilities are explicit.
+    probability_N = torch.sigmoid(logits_N)
+    (tn, fp), (fn, tp) = binary_confusion_matrix(
+        probability_N, labels_N, THRESHOLD
+    ).tolist()
+    accuracy = binary_accuracy(probability_N, labels_N, THRESHOLD).item()
+    low, high = wilson_interval(tn + tp, len(labels_N))
+    return {
+        "loss": nn.functional.binary_cross_entropy_with_logits(
+            logits_N, labels_N.double()
+        ).item(),
+        "accuracy": accuracy,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "f1": binary_f1_score(probability_N, labels_N, THRESHOLD).item(),
+        "auroc": binary_auroc(probability_N, labels_N).item(),
+        "true_negatives": tn,
+        "false_positives": fp,
+        "false_negatives": fn,
+        "true_positives": tp,
+        "reviews": len(labels_N),
+    }
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """95 % confidence interval of a proportion (Wilson, 1927)."""
+    proportion, z2 = successes / trials, Z_95**2
+    center = (proportion + z2 / (2 * trials)) / (1 + z2 / trials)
+    spread = math.sqrt(proportion * (1 - proportion) / trials + z2 / (4 * trials**2))
+    half = Z_95 * spread / (1 + z2 / trials)
+    return center - half, center + half
+
+
+class RunningMetrics:
+    """Mean loss and accuracy of the training batches since the last reset, kept on the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._loss = MeanMetric(nan_strategy="disable").to(device)
+        self._accuracy = BinaryAccuracy(THRESHOLD, validate_args=False).to(device)
+
+    def update(self, loss: Tensor, logits_B: Tensor, labels_B: Tensor) -> None:
+        """Add a batch: its mean loss, and its float32 logits against labels 0 and 1."""
+        self._loss.update(loss, weight=len(labels_B))
+        self._accuracy.update(torch.sigmoid(logits_B), labels_B)
+
+    def compute(self) -> dict[str, float]:
+        """Return `loss` and `accuracy`, and start anew."""
+        result = {
+            "loss": self._loss.compute().item(),
+            "accuracy": self._accuracy.compute().item(),
+        }
+        self._loss.reset()
+        self._accuracy.reset()
+        return result

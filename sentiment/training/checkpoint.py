@@ -1,0 +1,231 @@
+"""A checkpoint is a folder that is complete in itself and cannot execute code.
+
+`model.safetensors`, `tokenizer.json`, `config.yaml`, `metrics.json`, and `manifest.json`, which
+lists every other file with its size and SHA-256. It is written beside its place, synced, and
+renamed: at any moment there is a whole checkpoint or none under its name.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from sentiment.config import TrainConfig
+from sentiment.errors import UserError
+from sentiment.model.classifier import Classifier
+from sentiment.model.embedding import random_embedding
+
+MANIFEST = "manifest.json"
+FILES = ("model.safetensors", "tokenizer.json", "config.yaml", "metrics.json")
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint folder holds, verified."""
+
+    folder: Path
+    config: TrainConfig
+    tokenizer: Tokenizer
+    weights: dict[str, Tensor]
+    metrics: dict[str, float]
+
+    def build_model(self) -> Classifier:
+        """The trained classifier, on the CPU.
+
+        Raises:
+            UserError: weights that do not fit the configuration.
+        """
+        dimension = self.config.embeddings.dimension
+        assert dimension is not None
+        embedding = random_embedding(self.tokenizer.get_vocab_size(), dimension)
+        model = Classifier(embedding, self.config.model)
+        expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+        found = {name: tuple(t.shape) for name, t in self.weights.items()}
+        for name in sorted(expected.keys() | found.keys()):
+            if expected.get(name) != found.get(name):
+                raise UserError(
+                    f"{self.folder / 'model.safetensors'}: {name} has the shape {found.get(name)}, "
+                    f"but {self.folder / 'config.yaml'} asks for {expected.get(name)}"
+                )
+        model.load_state_dict(self.weights)
+        return model
+
+
+def save_checkpoint(
+    folder: Path,
+    model: Classifier,
+    tokenizer: Tokenizer,
+    config: TrainConfig,
+    metrics: dict[str, float],
+) -> None:
+    """Write a checkpoint in place of the one that may stand there.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    previous = folder.with_name(folder.name + ".previous")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        weights = {
+            name: t.detach().cpu().contiguous()
+            for name, t in model.state_dict().items()
+        }
+        contents = {
+            "model.safetensors": safetensors.torch.save(weights),
+            "tokenizer.json": tokenizer.to_str(pretty=True).encode(),
+            "config.yaml": OmegaConf.to_yaml(OmegaConf.structured(config)).encode(),
+            "metrics.json": _json(metrics),
+        }
+        files = {name: _describe(content) for name, content in contents.items()}
+        contents[MANIFEST] = _json({"format": FORMAT, "files": files})
+        for name, content in contents.items():
+            _write_synced(partial / name, content)
+        _sync_folder(partial)
+        # A folder cannot replace a folder in one step: the old one steps aside first.
+        shutil.rmtree(previous, ignore_errors=True)
+        if folder.exists():
+            folder.rename(previous)
+        partial.rename(folder)
+        _sync_folder(folder.parent)
+        shutil.rmtree(previous, ignore_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the checkpoint {folder}: {error.strerror}"
+        ) from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read and verify a checkpoint.
+
+    Args:
+        path: a checkpoint folder, or a run directory, whose best checkpoint is taken.
+
+    Raises:
+        UserError: no checkpoint, one whose files differ from its manifest, or contents that are
+            not what they should be.
+    """
+    folder = find_checkpoint(path)
+    contents = _read_verified(folder)
+    return Checkpoint(
+        folder=folder,
+        config=_parse_config(contents["config.yaml"], folder / "config.yaml"),
+        tokenizer=_parse_tokenizer(
+            contents["tokenizer.json"], folder / "tokenizer.json"
+        ),
+        weights=_parse_weights(
+            contents["model.safetensors"], folder / "model.safetensors"
+        ),
+        metrics=json.loads(contents["metrics.json"]),
+    )
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint folder that a path stands for.
+
+    Raises:
+        UserError: neither the path nor its `checkpoints/best` is one.
+    """
+    for folder in (
+        path,
+        path / "checkpoints" / "best",
+        path / "checkpoints" / "best.previous",
+    ):
+        if (folder / MANIFEST).is_file():
+            return folder
+    found = "it does not exist" if not path.exists() else f"it has no {MANIFEST}"
+    raise UserError(
+        f"{path} is no checkpoint: {found}; expected a run directory "
+        "(outputs/train/DATE/TIME-ID) or a folder such as checkpoints/best in it"
+    )
+
+
+def _read_verified(folder: Path) -> dict[str, bytes]:
+    path = folder / MANIFEST
+    try:
+        files = json.loads(path.read_bytes())["files"]
+        missing = set(FILES) - set(files)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged; use another checkpoint") from error
+    if missing:
+        raise UserError(
+            f"{path} does not list {sorted(missing)}; use another checkpoint"
+        )
+    contents = {}
+    for name in FILES:
+        try:
+            content = (folder / name).read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"{folder / name}: {error.strerror}; use another checkpoint"
+            ) from error
+        if files[name] != _describe(content):
+            raise UserError(
+                f"{folder / name} differs from what {MANIFEST} says of it: it was changed or cut "
+                "off after it was saved; use another checkpoint"
+            )
+        contents[name] = content
+    return contents
+
+
+def _parse_config(content: bytes, path: Path) -> TrainConfig:
+    try:
+        loaded = OmegaConf.create(content.decode())
+        config = OmegaConf.to_object(
+            OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded)
+        )
+    except (OmegaConfBaseException, ValueError) as error:
+        raise UserError(
+            f"{path} is no configuration of this program: {error}"
+        ) from error
+    assert isinstance(config, TrainConfig)
+    return config
+
+
+def _parse_tokenizer(content: bytes, path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(content.decode())
+    except Exception as error:  # the library raises nothing more specific
+        raise UserError(f"{path} is no tokenizer: {error}") from error
+
+
+def _parse_weights(content: bytes, path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(content)
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise UserError(f"{path} holds no weights: {error}") from error
+
+
+def _describe(content: bytes) -> dict[str, Any]:
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

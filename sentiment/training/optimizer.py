@@ -1,0 +1,50 @@
+"""AdamW over two groups of weights, and the learning rate as a function of the update."""
+
+import math
+
+import torch
+from torch import nn
+
+from sentiment.config import OptimizerConfig, Schedule
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW that decays weight matrices, but neither biases nor word vectors.
+
+    A word that a batch lacks has no gradient, yet would be decayed all the same.
+    """
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    decayed = {
+        n for n, p in trained.items() if p.ndim >= 2 and not n.startswith("embedding.")
+    }
+    groups = [
+        {"params": [trained[n] for n in trained if n in decayed]},
+        {
+            "params": [trained[n] for n in trained if n not in decayed],
+            "weight_decay": 0.0,
+        },
+    ]
+    return torch.optim.AdamW(
+        groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+
+
+def learning_rate(update: int, total: int, config: OptimizerConfig) -> float:
+    """Learning rate of an update.
+
+    Args:
+        update: counted from 0.
+        total: updates of the whole run.
+        config: peak, warm-up and shape.
+
+    Returns:
+        A linear rise to the peak, then the peak (`constant`) or half a cosine down to 0
+        (Loshchilov & Hutter, 2017, without restarts).
+    """
+    warmup = round(total * config.warmup_fraction)
+    if update < warmup:
+        return config.learning_rate * (update + 1) / warmup
+    if config.schedule is Schedule.constant:
+        return config.learning_rate
+    progress = (update - warmup) / max(total - warmup, 1)
+    return config.learning_rate * (1 + math.cos(math.pi * progress)) / 2
