@@ -29,9 +29,7 @@ MEDIAN_TOKENS, LENGTH_SPREAD, MAX_TOKENS = (
     0.6,
     265,
 )  # the last sentence may overshoot
-Cue = tuple[
-    str, ...
-]  # sentences that give one verdict; neutral ones may stand between them
+Cue = tuple[str, ...]  # sentences that give one verdict; neutral ones may stand between them
 
 # fmt: off
 ADJECTIVES = (
@@ -162,9 +160,7 @@ def fill(rng: random.Random, template: str, film: dict[str, str], label: int) ->
     """Turn a template into a sentence, with fresh opinions that fit the label."""
 
     def adjective(label: int) -> str:
-        return " and ".join(
-            rng.sample(ADJECTIVES[label], 2 if rng.random() < 0.15 else 1)
-        )
+        return " and ".join(rng.sample(ADJECTIVES[label], 2 if rng.random() < 0.15 else 1))
 
     one, other = rng.sample(ONE, 2)
     sentence = template.format(
@@ -200,9 +196,7 @@ def make_review(rng: random.Random, film: dict[str, str], label: int) -> str:
 
     aim = min(MEDIAN_TOKENS * rng.lognormvariate(0, LENGTH_SPREAD), MAX_TOKENS)
     while len(re.findall(r"\w+|[^\w\s]", " ".join(blocks))) < aim:
-        blocks.insert(
-            rng.randint(0, len(blocks)), fill(rng, next(fillers), film, label)
-        )
+        blocks.insert(rng.randint(0, len(blocks)), fill(rng, next(fillers), film, label))
 
     text = " ".join(blocks)
     if rng.random() < 0.1:

@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,9 +57,9 @@ def run(job: Callable[[Config, Path], None], name: str, schema: type[Config]) ->
             130 after Ctrl-C. With `HYDRA_FULL_ERROR=1` the exception itself is raised.
     """
     register()
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    # Else Hydra prints what goes wrong in its own way and exits with 1.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    full_error = os.environ.get("HYDRA_FULL_ERROR", "0")
     has_config = False
 
     def start(settings: DictConfig) -> None:
@@ -72,19 +72,23 @@ def run(job: Callable[[Config, Path], None], name: str, schema: type[Config]) ->
         except (UserError, OmegaConfBaseException) as error:
             if not (directory / ENVIRONMENT).exists():
                 _remove_run(directory)
-            if wants_traceback:
+            if full_error == "1":
                 raise
             _exit(explain(error, schema))
 
+    # Without this Hydra prints what goes wrong in its own way and exits with 1.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(start)()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if has_config or wants_traceback:
+        if has_config or full_error == "1":
             raise
         _exit(explain(error, schema))
+    finally:
+        os.environ["HYDRA_FULL_ERROR"] = full_error
 
 
 def to_dataclass(settings: DictConfig, schema: type[Config]) -> Config:
@@ -94,27 +98,23 @@ def to_dataclass(settings: DictConfig, schema: type[Config]) -> Config:
         UserError: an impossible value.
         OmegaConfBaseException: an unknown key, a wrong type or a missing value.
     """
-    config = OmegaConf.to_object(
-        OmegaConf.merge(OmegaConf.structured(schema), settings)
-    )
+    # Plain values first: a key that came in by +KEY=VALUE is only noticed on its way in.
+    values = OmegaConf.to_container(settings, resolve=True)
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
     assert isinstance(config, schema)
     return config
 
 
 def explain(error: Exception, schema: type) -> str:
     """Say in one line what is wrong with the command line and how to mend it."""
-    cause = (
-        error.__cause__
-        if isinstance(error.__cause__, OmegaConfBaseException)
-        else error
-    )
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     first_line = str(cause).partition("\n")[0]
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         options = error.options or []
         return f"{group}={choice}: there is no such choice, expected {_either(choice, options)}"
     if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r}, expected KEY=VALUE (quote what the shell may split)"
+        return f"cannot read {error.override!r}, expected KEY=VALUE, quoted for the shell"
     if isinstance(cause, ConfigAttributeError | ConfigKeyError):
         key = cause.full_key or str(cause.key)
         return f"unknown setting {key}, expected {_either(key, list(setting_names(schema)))}"
@@ -134,21 +134,19 @@ def setting_names(schema: type, prefix: str = "") -> Iterator[str]:
             yield prefix + field.name
 
 
-def _either(found: str, names: list[str]) -> str:
+def _either(found: str, names: Sequence[str]) -> str:
     if near := difflib.get_close_matches(found, names, n=1, cutoff=0.6):
         return f"perhaps {near[0]} (--help lists all)"
     last = found.rpartition(".")[2]
     if near := [name for name in names if name.rpartition(".")[2] == last]:
         return " or ".join(near)
-    return (
-        "one of: " + ", ".join(names) if len(names) < 10 else "a key that --help lists"
-    )
+    return "one of: " + ", ".join(names) if len(names) < 10 else "a key that --help lists"
 
 
 def _remove_run(directory: Path) -> None:
     """Remove the directory of a run that never started, and parents that it leaves empty."""
     shutil.rmtree(directory, ignore_errors=True)
-    for parent in list(directory.parents)[:2]:
+    for parent in list(directory.parents)[:3]:
         if not parent.is_dir() or any(parent.iterdir()):
             break
         parent.rmdir()

@@ -160,12 +160,8 @@ class EmbeddingsConfig:
                 self.path,
                 "null (or embeddings=glove)",
             )
-            _require(
-                dimension is not None, "embeddings.dimension", dimension, "1 or more"
-            )
-            _require(
-                not self.freeze, "embeddings.freeze", True, "false with random vectors"
-            )
+            _require(dimension is not None, "embeddings.dimension", dimension, "1 or more")
+            _require(not self.freeze, "embeddings.freeze", True, "false with random vectors")
 
 
 @dataclass
@@ -178,6 +174,8 @@ class ModelConfig:
     """Width of one direction of one layer."""
     pooling: list[Pooling]
     """What the logit is computed from."""
+    word_dropout: float
+    """Share of the vocabulary that a training batch reads as zeros, in [0, 1)."""
     embedding_dropout: float
     """Dropout on word vectors, one mask per review shared over time, in [0, 1)."""
     dropout: float
@@ -185,13 +183,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _require(self.layers >= 1, "model.layers", self.layers, "1 or more")
-        _require(
-            self.hidden_size >= 1, "model.hidden_size", self.hidden_size, "1 or more"
-        )
+        _require(self.hidden_size >= 1, "model.hidden_size", self.hidden_size, "1 or more")
         names = [pooling.name for pooling in self.pooling]
         distinct = 0 < len(names) == len(set(names))
         _require(distinct, "model.pooling", names, "at least one pooling, each once")
-        for name in ("embedding_dropout", "dropout"):
+        for name in ("word_dropout", "embedding_dropout", "dropout"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"model.{name}", value, "a number in [0, 1)")
 
@@ -204,9 +200,7 @@ class ObjectiveConfig:
     """Weight of the positive reviews' loss; above 1 trades precision for recall."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.pos_weight > 0, "objective.pos_weight", self.pos_weight, "above 0"
-        )
+        _require(self.pos_weight > 0, "objective.pos_weight", self.pos_weight, "above 0")
 
 
 @dataclass
@@ -237,9 +231,7 @@ class OptimizerConfig:
             self.weight_decay,
             "0 or more",
         )
-        _require(
-            0 <= warmup < 1, "optimizer.warmup_fraction", warmup, "a number in [0, 1)"
-        )
+        _require(0 <= warmup < 1, "optimizer.warmup_fraction", warmup, "a number in [0, 1)")
         _require(norm > 0, "optimizer.max_gradient_norm", norm, "above 0")
 
 
@@ -267,9 +259,7 @@ class TrainerConfig:
                 "1 or more",
             )
         limit = self.max_train_batches
-        _require(
-            limit is None or limit >= 1, "trainer.max_train_batches", limit, "1 or more"
-        )
+        _require(limit is None or limit >= 1, "trainer.max_train_batches", limit, "1 or more")
 
 
 @dataclass

@@ -41,9 +41,7 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
         checkpoint.tokenizer,
         Path(config.runtime.cache_dir).expanduser(),
     ).truncate(tokenizing.max_length, tokenizing.truncation_side)
-    write_environment(
-        directory, describe_environment(runtime) | {"data_sha256": data_sha256}
-    )
+    write_environment(directory, describe_environment(runtime) | {"data_sha256": data_sha256})
 
     model = checkpoint.build_model().to(runtime.device)
     metrics = binary_metrics(predict_logits(model, encoded, runtime), encoded.labels_N)
@@ -60,9 +58,7 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
         (("true_negatives", "false_positives"), ("false_negatives", "true_positives")),
         strict=True,
     ):
-        log.info(
-            "  %-18s %12d %12d", f"is {name}", *(metrics[count] for count in counts)
-        )
+        log.info("  %-18s %12d %12d", f"is {name}", *(metrics[count] for count in counts))
 
 
 def main() -> None:

@@ -41,17 +41,10 @@ def train(config: TrainConfig, directory: Path) -> None:
     window = config.tokenizer.max_length, config.tokenizer.truncation_side
 
     splits = load_splits(config.data, config.split)
-    data = {
-        name: fingerprint(getattr(splits, name))
-        for name in ("train", "validation", "test")
-    }
+    data = {name: fingerprint(getattr(splits, name)) for name in ("train", "validation", "test")}
     batches_of_texts = (part["text"] for part in splits.train.iter(1000))
-    tokenizer = cached_tokenizer(
-        batches_of_texts, data["train"], config.tokenizer, cache_dir
-    )
-    train_reviews = encode(splits.train, data["train"], tokenizer, cache_dir).truncate(
-        *window
-    )
+    tokenizer = cached_tokenizer(batches_of_texts, data["train"], config.tokenizer, cache_dir)
+    train_reviews = encode(splits.train, data["train"], tokenizer, cache_dir).truncate(*window)
     validation_reviews = encode(
         splits.validation, data["validation"], tokenizer, cache_dir
     ).truncate(*window)
@@ -75,9 +68,7 @@ def train(config: TrainConfig, directory: Path) -> None:
         embedding = pretrained_embedding(vectors, config.embeddings.freeze)
     else:
         assert config.embeddings.dimension is not None
-        embedding = random_embedding(
-            tokenizer.get_vocab_size(), config.embeddings.dimension
-        )
+        embedding = random_embedding(tokenizer.get_vocab_size(), config.embeddings.dimension)
     config.embeddings.dimension = embedding.embedding_dim
     model = Classifier(embedding, config.model).to(runtime.device)
 
@@ -98,16 +89,13 @@ def train(config: TrainConfig, directory: Path) -> None:
     )
 
     model = load_checkpoint(checkpoints / "best").build_model().to(runtime.device)
-    test_reviews = encode(splits.test, data["test"], tokenizer, cache_dir).truncate(
-        *window
-    )
+    test_reviews = encode(splits.test, data["test"], tokenizer, cache_dir).truncate(*window)
     logits_N = predict_logits(model, test_reviews, runtime)
     tested = binary_metrics(logits_N, test_reviews.labels_N)
     dashboard.scalars("test", tested, int(best["update"]))
-    metrics = (
-        best | {f"test/{name}": value for name, value in tested.items()} | coverage
-    )
-    dashboard.hyperparameters(flatten(config), metrics)
+    metrics = best | {f"test/{name}": value for name, value in tested.items()} | coverage
+    shown = ("validation/accuracy", "validation/loss", "test/accuracy", "test/loss")
+    dashboard.hyperparameters(flatten(config), {tag: metrics[tag] for tag in shown})
     dashboard.close()
     write_metrics(directory, metrics)
     log.info(

@@ -35,9 +35,7 @@ class EncodedReviews:
     def __len__(self) -> int:
         return len(self.labels_N)
 
-    def truncate(
-        self, max_length: int | None, side: TruncationSide
-    ) -> "EncodedReviews":
+    def truncate(self, max_length: int | None, side: TruncationSide) -> "EncodedReviews":
         """Shorten reviews of more than `max_length` tokens; `left` drops their beginnings."""
         if max_length is None:
             return self
@@ -51,9 +49,7 @@ def fingerprint(reviews: Dataset) -> str:
     """Hash of all texts and labels in their order, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for part in reviews.with_format("arrow").iter(10_000):
-        for text, label in zip(
-            part["text"].to_pylist(), part["label"].to_pylist(), strict=True
-        ):
+        for text, label in zip(part["text"].to_pylist(), part["label"].to_pylist(), strict=True):
             encoded = text.encode()
             digest.update(b"%d %d " % (label, len(encoded)))
             digest.update(encoded)
@@ -73,9 +69,7 @@ def encode(
     def encode_batch(texts: list[str]) -> dict[str, list[list[int]]]:
         return {"ids": [e.ids or [UNK_ID] for e in tokenizer.encode_batch_fast(texts)]}
 
-    key = hashlib.sha256(
-        f"{data_fingerprint} {tokenizer.to_str()}".encode()
-    ).hexdigest()[:32]
+    key = hashlib.sha256(f"{data_fingerprint} {tokenizer.to_str()}".encode()).hexdigest()[:32]
     cache_dir.mkdir(parents=True, exist_ok=True)
     encoded = reviews.map(
         encode_batch,

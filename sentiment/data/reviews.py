@@ -1,6 +1,7 @@
 """Reviews and labels, from the hub, a local copy or the bundled sample, and their splits.
 
-A split is a `datasets.Dataset` with the columns `text` (string) and `label` (0 negative, 1 positive).
+A split is a `datasets.Dataset` with the columns `text` (string) and `label` (0 or 1, 1 being
+positive).
 """
 
 import logging
@@ -22,9 +23,7 @@ from sentiment.errors import UserError
 log = logging.getLogger(__name__)
 
 HUB_ID = "stanfordnlp/imdb"
-REVISION = (
-    "e6281661ce1c48d982bc483cf8a173c1bbeb5d31"  # so that every run reads the same bytes
-)
+REVISION = "e6281661ce1c48d982bc483cf8a173c1bbeb5d31"  # so that every run reads the same bytes
 SAMPLE = Path(__file__).parent / "sample"
 FEATURES = Features({"text": Value("string"), "label": Value("int64")})
 LABEL_NAMES = ("negative", "positive")
@@ -81,9 +80,7 @@ def load_split(data: DataConfig, name: str) -> Dataset:
     return reviews
 
 
-def validation_mask(
-    labels_N: NDArray[np.int64], split: SplitConfig
-) -> NDArray[np.bool_]:
+def validation_mask(labels_N: NDArray[np.int64], split: SplitConfig) -> NDArray[np.bool_]:
     """Choose validation reviews in contiguous blocks of the original order, class by class.
 
     Reviews of one film are neighbours in IMDB's order. A split that draws single reviews puts the
@@ -120,17 +117,13 @@ def validation_mask(
     return mask_N
 
 
-def _without_texts_of(
-    reviews: Dataset, other: Dataset, name: str, other_name: str
-) -> Dataset:
+def _without_texts_of(reviews: Dataset, other: Dataset, name: str, other_name: str) -> Dataset:
     texts = reviews.with_format("arrow")[:]["text"]
     duplicate = pc.is_in(texts, value_set=other.with_format("arrow")[:]["text"])
     duplicate_N = duplicate.to_numpy(zero_copy_only=False)
     if duplicate_N.any():
         count = int(duplicate_N.sum())
-        log.info(
-            "dropped %d %s reviews whose text is also in %s", count, name, other_name
-        )
+        log.info("dropped %d %s reviews whose text is also in %s", count, name, other_name)
         reviews = reviews.select(np.flatnonzero(~duplicate_N))
     return reviews
 
@@ -164,13 +157,9 @@ def _read_local(path: Path, name: str) -> Dataset:
 
 def _read_parquet(*files: Path) -> Dataset:
     try:
-        reviews = load_dataset(
-            "parquet", data_files=[str(file) for file in files], split="train"
-        )
+        reviews = load_dataset("parquet", data_files=[str(file) for file in files], split="train")
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"cannot read {files[0]} as parquet: {_first_line(error)}"
-        ) from error
+        raise UserError(f"cannot read {files[0]} as parquet: {_first_line(error)}") from error
     return _checked(reviews, str(files[0]))
 
 
@@ -182,15 +171,11 @@ def _checked(reviews: Dataset, where: str) -> Dataset:
     reviews = reviews.select_columns(["text", "label"])
     table: pa.Table = reviews.with_format("arrow")[:]
     if missing := max(table[column].null_count for column in ("text", "label")):
-        raise UserError(
-            f"{where} has {missing} rows without a text or a label; remove them"
-        )
+        raise UserError(f"{where} has {missing} rows without a text or a label; remove them")
     return reviews if reviews.features == FEATURES else reviews.cast(FEATURES)
 
 
-def _from_texts(
-    members: Iterator[tuple[PurePosixPath, bytes]], path: Path, name: str
-) -> Dataset:
+def _from_texts(members: Iterator[tuple[PurePosixPath, bytes]], path: Path, name: str) -> Dataset:
     # Files are called ID_RATING.txt; the hub's order is by class, then by id.
     texts = {
         (
@@ -232,9 +217,7 @@ def _archive_members(path: Path, name: str) -> Iterator[tuple[PurePosixPath, byt
                     assert content is not None
                     yield PurePosixPath(entry.name), content.read()
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(
-            f"cannot read {path}: {_first_line(error)}; download it again"
-        ) from error
+        raise UserError(f"cannot read {path}: {_first_line(error)}; download it again") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -59,7 +59,9 @@ def reversal_index(lengths_B: Tensor, time: int) -> Tensor:
 
 def reverse(x_TBE: Tensor, index_N: Tensor) -> Tensor:
     """Reverse every review within its length, by an index from `reversal_index`."""
-    reversed_NE: Tensor = _Permute.apply(x_TBE.flatten(0, 1), index_N)
+    reversed_NE: Tensor = _Permute.apply(  # type: ignore[no-untyped-call]
+        x_TBE.flatten(0, 1), index_N
+    )
     return reversed_NE.view_as(x_TBE)
 
 
@@ -78,20 +80,14 @@ class BiLSTM(nn.Module):
         dropout: probability between layers.
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, layers: int, dropout: float
-    ) -> None:
+    def __init__(self, input_size: int, hidden_size: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.dropout = SharedDropout(dropout)
         widths = [input_size] + [2 * hidden_size] * (layers - 1)
-        self.left_to_right = nn.ModuleList(
-            nn.LSTM(width, hidden_size) for width in widths
-        )
-        self.right_to_left = nn.ModuleList(
-            nn.LSTM(width, hidden_size) for width in widths
-        )
+        self.left_to_right = nn.ModuleList(nn.LSTM(width, hidden_size) for width in widths)
+        self.right_to_left = nn.ModuleList(nn.LSTM(width, hidden_size) for width in widths)
         for lstm in (*self.left_to_right, *self.right_to_left):
-            _initialize(lstm)  # type: ignore[arg-type]
+            _initialize(lstm)
 
     def forward(self, x_TBE: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch.
@@ -115,8 +111,7 @@ class BiLSTM(nn.Module):
             left_TBH, _ = leftward(reverse(x_TBE, index_N))
             x_TBE = torch.cat([right_TBH, reverse(left_TBH, index_N)], dim=2)
         past_end_TB1 = (
-            torch.arange(time, device=lengths_B.device)[:, None, None]
-            >= lengths_B[:, None]
+            torch.arange(time, device=lengths_B.device)[:, None, None] >= lengths_B[:, None]
         )
         columns_B = torch.arange(len(lengths_B), device=lengths_B.device)
         final_BH = [
@@ -126,12 +121,13 @@ class BiLSTM(nn.Module):
         return x_TBE.masked_fill(past_end_TB1, 0), torch.cat(final_BH, dim=1)
 
 
-def _initialize(lstm: nn.LSTM) -> None:
-    hidden = lstm.hidden_size
+def _initialize(lstm: nn.Module) -> None:
+    weights = dict(lstm.named_parameters())
     with torch.no_grad():
-        nn.init.xavier_uniform_(lstm.weight_ih_l0)
-        for gate in lstm.weight_hh_l0.split(hidden):
-            nn.init.orthogonal_(gate)
-        nn.init.zeros_(lstm.bias_ih_l0)
-        nn.init.zeros_(lstm.bias_hh_l0)
-        lstm.bias_ih_l0[hidden : 2 * hidden] = 1.0
+        nn.init.xavier_uniform_(weights["weight_ih_l0"])
+        for gate_HH in weights["weight_hh_l0"].chunk(4):
+            nn.init.orthogonal_(gate_HH)
+        for name in ("bias_ih_l0", "bias_hh_l0"):
+            nn.init.zeros_(weights[name])
+        _, forget_H, _, _ = weights["bias_ih_l0"].chunk(4)
+        nn.init.ones_(forget_H)

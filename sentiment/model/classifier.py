@@ -37,6 +37,7 @@ class Classifier(nn.Module):
         super().__init__()
         width = 2 * config.hidden_size
         self.embedding = embedding
+        self.word_dropout = config.word_dropout
         self.embedding_dropout = SharedDropout(config.embedding_dropout)
         self.encoder = BiLSTM(
             embedding.embedding_dim, config.hidden_size, config.layers, config.dropout
@@ -57,15 +58,20 @@ class Classifier(nn.Module):
         Returns:
             float32 logits `[B]`, also where autocast runs the encoder in bfloat16.
         """
-        x_TBE = self.embedding_dropout(self.embedding(ids_TB))
+        x_TBE = self.embedding_dropout(self._drop_words(self.embedding(ids_TB), ids_TB))
         outputs_TBH, final_BH = self.encoder(x_TBE, lengths_B)
         with torch.autocast(ids_TB.device.type, enabled=False):
-            pooled = [
-                self._pool(kind, outputs_TBH, final_BH, lengths_B)
-                for kind in self.pooling
-            ]
+            pooled = [self._pool(kind, outputs_TBH, final_BH, lengths_B) for kind in self.pooling]
             logits_B1: Tensor = self.output(self.dropout(torch.cat(pooled, dim=1)))
         return logits_B1.squeeze(1)
+
+    def _drop_words(self, x_TBE: Tensor, ids_TB: Tensor) -> Tensor:
+        # Gal & Ghahramani (2016): a word is dropped wherever it stands in the batch.
+        if not self.training or self.word_dropout == 0:
+            return x_TBE
+        ones_V1 = x_TBE.new_ones(self.embedding.num_embeddings, 1)
+        kept_V1 = nn.functional.dropout(ones_V1, self.word_dropout)
+        return x_TBE * nn.functional.embedding(ids_TB, kept_V1)
 
     def _pool(
         self, kind: Pooling, outputs_TBH: Tensor, final_BH: Tensor, lengths_B: Tensor

@@ -29,7 +29,7 @@ def pretrained_embedding(vectors: WordVectors, freeze: bool) -> nn.Embedding:
     )
     spread = values_VE[found_V].std().item() if found_V.any() else RANDOM_STD
     random_VE = torch.empty_like(values_VE).normal_(std=spread)
-    embedding = nn.Embedding(*values_VE.shape, padding_idx=PAD_ID)
+    embedding = nn.Embedding(len(values_VE), values_VE.shape[1], padding_idx=PAD_ID)
     with torch.no_grad():
         embedding.weight.copy_(torch.where(found_V.unsqueeze(1), values_VE, random_VE))
         embedding.weight[PAD_ID] = 0

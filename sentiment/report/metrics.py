@@ -4,7 +4,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAccuracy
 from torchmetrics.functional.classification import (
     binary_accuracy,
@@ -32,15 +31,11 @@ def binary_metrics(logits_N: Tensor, labels_N: Tensor) -> dict[str, float]:
     logits_N, labels_N = logits_N.double().cpu(), labels_N.long().cpu()
     # torchmetrics guesses from the values whether it is given logits; probabilities are explicit.
     probability_N = torch.sigmoid(logits_N)
-    (tn, fp), (fn, tp) = binary_confusion_matrix(
-        probability_N, labels_N, THRESHOLD
-    ).tolist()
+    (tn, fp), (fn, tp) = binary_confusion_matrix(probability_N, labels_N, THRESHOLD).tolist()
     accuracy = binary_accuracy(probability_N, labels_N, THRESHOLD).item()
     low, high = wilson_interval(tn + tp, len(labels_N))
     return {
-        "loss": nn.functional.binary_cross_entropy_with_logits(
-            logits_N, labels_N.double()
-        ).item(),
+        "loss": nn.functional.binary_cross_entropy_with_logits(logits_N, labels_N.double()).item(),
         "accuracy": accuracy,
         "accuracy_low": low,
         "accuracy_high": high,
@@ -67,20 +62,19 @@ class RunningMetrics:
     """Mean loss and accuracy of the training batches since the last reset, kept on the device."""
 
     def __init__(self, device: torch.device) -> None:
-        self._loss = MeanMetric(nan_strategy="disable").to(device)
         self._accuracy = BinaryAccuracy(THRESHOLD, validate_args=False).to(device)
+        self._loss_sum, self._reviews = torch.zeros((), device=device), 0
 
     def update(self, loss: Tensor, logits_B: Tensor, labels_B: Tensor) -> None:
         """Add a batch: its mean loss, and its float32 logits against labels 0 and 1."""
-        self._loss.update(loss, weight=len(labels_B))
         self._accuracy.update(torch.sigmoid(logits_B), labels_B)
+        self._loss_sum += loss * len(labels_B)
+        self._reviews += len(labels_B)
 
     def compute(self) -> dict[str, float]:
         """Return `loss` and `accuracy`, and start anew."""
-        result = {
-            "loss": self._loss.compute().item(),
-            "accuracy": self._accuracy.compute().item(),
-        }
-        self._loss.reset()
+        accuracy, loss = self._accuracy.compute().item(), self._loss_sum.item() / self._reviews
         self._accuracy.reset()
-        return result
+        self._loss_sum.zero_()
+        self._reviews = 0
+        return {"loss": loss, "accuracy": accuracy}

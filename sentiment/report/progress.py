@@ -24,7 +24,5 @@ def progress(items: Collection[Item], description: str) -> Iterator[Item]:
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
-            log.info(
-                "%s: %d of %d, %.0f s", description, done, len(items), now - started
-            )
+            log.info("%s: %d of %d, %.0f s", description, done, len(items), now - started)
         yield item

@@ -23,9 +23,7 @@ class Dashboard:
         for name, value in values.items():
             self._writer.add_scalar(f"{prefix}/{name}", value, update)
 
-    def hyperparameters(
-        self, settings: Mapping[str, Any], metrics: Mapping[str, float]
-    ) -> None:
+    def hyperparameters(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Fill the HPARAMS tab.
 
         `SummaryWriter.add_hparams` would open a second run for this; the same summaries in the
@@ -39,8 +37,9 @@ class Dashboard:
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in settings.items()
         }
-        for summary in hparams(plain, dict(metrics)):
-            self._writer.file_writer.add_summary(summary)
+        summaries = hparams(plain, dict(metrics))  # type: ignore[no-untyped-call]
+        for summary in summaries:
+            self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Write out what is still in memory."""

@@ -32,15 +32,11 @@ class WordVectors:
         found_V = self.found_V[UNK_ID + 1 :]
         return {
             "embeddings/vocabulary_coverage": float(found_V.mean()),
-            "embeddings/token_coverage": float(
-                counts_V[found_V].sum() / counts_V.sum()
-            ),
+            "embeddings/token_coverage": float(counts_V[found_V].sum() / counts_V.sum()),
         }
 
 
-def read_glove(
-    path: Path, vocabulary: Mapping[str, int], dimension: int | None
-) -> WordVectors:
+def read_glove(path: Path, vocabulary: Mapping[str, int], dimension: int | None) -> WordVectors:
     """Read the vectors of the vocabulary's words; other words cost a look and no memory.
 
     Args:
@@ -59,9 +55,7 @@ def read_glove(
         columns = file.readline().count(b" ")
         width = columns if dimension is None else dimension
         if columns < 1:
-            raise UserError(
-                f"{path}, line 1: expected a word and its numbers, one space apart"
-            )
+            raise UserError(f"{path}, line 1: expected a word and its numbers, one space apart")
         file.seek(0)
         ids = {word.encode(): index for word, index in vocabulary.items()}
         values_VE = np.zeros((len(vocabulary), width), dtype=np.float32)

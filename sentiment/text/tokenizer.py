@@ -46,9 +46,7 @@ TOKEN = Regex(
 
 def _empty_tokenizer() -> Tokenizer:
     tokenizer = Tokenizer(WordLevel({PAD: PAD_ID, UNK: UNK_ID}, unk_token=UNK))
-    cleaning: list[Normalizer] = [
-        Replace(pattern, content) for pattern, content in REPLACEMENTS
-    ]
+    cleaning: list[Normalizer] = [Replace(pattern, content) for pattern, content in REPLACEMENTS]
     tokenizer.normalizer = Sequence([*cleaning, NFC(), Lowercase()])
     # One Split with one pattern is about 3 times as fast as a sequence of pre-tokenizers.
     tokenizer.pre_tokenizer = Split(TOKEN, behavior="removed", invert=True)

@@ -79,10 +79,7 @@ def save_checkpoint(
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        weights = {
-            name: t.detach().cpu().contiguous()
-            for name, t in model.state_dict().items()
-        }
+        weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
         contents = {
             "model.safetensors": safetensors.torch.save(weights),
             "tokenizer.json": tokenizer.to_str(pretty=True).encode(),
@@ -102,9 +99,7 @@ def save_checkpoint(
         _sync_folder(folder.parent)
         shutil.rmtree(previous, ignore_errors=True)
     except OSError as error:
-        raise UserError(
-            f"cannot write the checkpoint {folder}: {error.strerror}"
-        ) from error
+        raise UserError(f"cannot write the checkpoint {folder}: {error.strerror}") from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -122,12 +117,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(
         folder=folder,
         config=_parse_config(contents["config.yaml"], folder / "config.yaml"),
-        tokenizer=_parse_tokenizer(
-            contents["tokenizer.json"], folder / "tokenizer.json"
-        ),
-        weights=_parse_weights(
-            contents["model.safetensors"], folder / "model.safetensors"
-        ),
+        tokenizer=_parse_tokenizer(contents["tokenizer.json"], folder / "tokenizer.json"),
+        weights=_parse_weights(contents["model.safetensors"], folder / "model.safetensors"),
         metrics=json.loads(contents["metrics.json"]),
     )
 
@@ -160,17 +151,13 @@ def _read_verified(folder: Path) -> dict[str, bytes]:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged; use another checkpoint") from error
     if missing:
-        raise UserError(
-            f"{path} does not list {sorted(missing)}; use another checkpoint"
-        )
+        raise UserError(f"{path} does not list {sorted(missing)}; use another checkpoint")
     contents = {}
     for name in FILES:
         try:
             content = (folder / name).read_bytes()
         except OSError as error:
-            raise UserError(
-                f"{folder / name}: {error.strerror}; use another checkpoint"
-            ) from error
+            raise UserError(f"{folder / name}: {error.strerror}; use another checkpoint") from error
         if files[name] != _describe(content):
             raise UserError(
                 f"{folder / name} differs from what {MANIFEST} says of it: it was changed or cut "
@@ -183,13 +170,9 @@ def _read_verified(folder: Path) -> dict[str, bytes]:
 def _parse_config(content: bytes, path: Path) -> TrainConfig:
     try:
         loaded = OmegaConf.create(content.decode())
-        config = OmegaConf.to_object(
-            OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded)
-        )
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded))
     except (OmegaConfBaseException, ValueError) as error:
-        raise UserError(
-            f"{path} is no configuration of this program: {error}"
-        ) from error
+        raise UserError(f"{path} is no configuration of this program: {error}") from error
     assert isinstance(config, TrainConfig)
     return config
 

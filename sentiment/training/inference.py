@@ -12,9 +12,7 @@ BATCH_SIZE = 128
 
 
 @torch.inference_mode()
-def predict_logits(
-    model: Classifier, reviews: EncodedReviews, runtime: Runtime
-) -> Tensor:
+def predict_logits(model: Classifier, reviews: EncodedReviews, runtime: Runtime) -> Tensor:
     """Logit of every review, in their order.
 
     Batches are the same in every call: in bfloat16 the company that a review keeps can move its
@@ -26,9 +24,7 @@ def predict_logits(
     model.eval()
     batches = sorted_batches(reviews.lengths_N.numpy(), BATCH_SIZE)
     logits_N = torch.empty(len(reviews), device=runtime.device)
-    for rows, batch in zip(
-        batches, iterate(reviews, batches, runtime.device), strict=True
-    ):
+    for rows, batch in zip(batches, iterate(reviews, batches, runtime.device), strict=True):
         with runtime.autocast():
             logits_N[torch.from_numpy(rows)] = model(batch.ids_TB, batch.lengths_B)
     return logits_N.cpu()

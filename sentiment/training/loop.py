@@ -72,9 +72,7 @@ def fit(
     update = epochs_without_gain = 0
 
     for epoch in range(config.trainer.epochs):
-        batches = shuffled_batches(
-            lengths_N, config.trainer.batch_size, config.seed, epoch
-        )
+        batches = shuffled_batches(lengths_N, config.trainer.batch_size, config.seed, epoch)
         batches = batches[: config.trainer.max_train_batches]
         total = len(batches) * config.trainer.epochs
         epoch_started = window_started = time.perf_counter()
@@ -89,9 +87,7 @@ def fit(
                 logits_B = model(batch.ids_TB, batch.lengths_B)
             loss = objective(logits_B, batch.labels_B)
             loss.backward()
-            norm = clip_grad_norm_(
-                model.parameters(), config.optimizer.max_gradient_norm
-            )
+            norm = clip_grad_norm_(model.parameters(), config.optimizer.max_gradient_norm)
             if not math.isfinite(norm):
                 raise UserError(
                     f"training diverged in update {update} of epoch {epoch + 1}: loss "

@@ -1,6 +1,7 @@
 """AdamW over two groups of weights, and the learning rate as a function of the update."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,10 +15,8 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
     A word that a batch lacks has no gradient, yet would be decayed all the same.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    decayed = {
-        n for n, p in trained.items() if p.ndim >= 2 and not n.startswith("embedding.")
-    }
-    groups = [
+    decayed = {n for n, p in trained.items() if p.ndim >= 2 and not n.startswith("embedding.")}
+    groups: list[dict[str, Any]] = [
         {"params": [trained[n] for n in trained if n in decayed]},
         {
             "params": [trained[n] for n in trained if n not in decayed],

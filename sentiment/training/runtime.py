@@ -47,9 +47,7 @@ def prepare(config: RuntimeConfig) -> Runtime:
     device = _choose_device(config.device)
     native = _has_native_bfloat16(device)
     if config.precision is Precision.bfloat16 and device.type == "cuda" and not native:
-        raise UserError(
-            "runtime.precision=bfloat16 needs a GPU that has it; use float32"
-        )
+        raise UserError("runtime.precision=bfloat16 needs a GPU that has it; use float32")
     automatic = Precision.bfloat16 if native else Precision.float32
     precision = automatic if config.precision is Precision.auto else config.precision
     return Runtime(device, precision)
@@ -101,7 +99,7 @@ def _choose_device(device: Device) -> torch.device:
 
 def _has_native_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
@@ -112,9 +110,7 @@ def _git_commit() -> str | None:
         return None
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        found = subprocess.run(
-            command, cwd=root, check=True, capture_output=True, text=True
-        )
+        found = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
         return found.stdout.strip()
     return None
 

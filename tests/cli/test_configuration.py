@@ -1,0 +1,130 @@
+"""What a user sees who mistypes: one line on standard error, exit code 2, nothing left behind."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sentiment import cli, evaluate, train
+from tests.conftest import compose_train
+
+PRESETS = [
+    f"{group}={path.stem}"
+    for group in ("debug", "experiment")
+    for path in sorted((cli.CONF / group).glob("*.yaml"))
+]
+
+
+def fail(main: object, *overrides: str, capsys: pytest.CaptureFixture[str], cwd: Path) -> str:
+    """Run a door that must refuse, and return its one line."""
+    with pytest.raises(SystemExit) as stop:
+        run_door(main, *overrides)
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert list(cwd.iterdir()) == []
+    line, end = captured.err[:-1], captured.err[-1]
+    assert end == "\n"
+    assert "\n" not in line
+    assert line.startswith("error: ")
+    return line
+
+
+def run_door(main: object, *overrides: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["sentiment", *overrides])
+        main()  # type: ignore[operator]
+
+
+@pytest.fixture
+def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.droput=0.3", r"unknown setting model\.droput, expected perhaps model\.dropout"),
+        ("+model.foo=1", r"unknown setting model\.foo"),
+        ("epochs=3", r"unknown setting epochs, expected perhaps trainer\.epochs"),
+        ("dta=imdb", r"unknown setting dta"),
+        ("data=imbd", r"data=imbd: there is no such choice, expected perhaps imdb"),
+        ("experiment=bset", r"experiment=bset: there is no such choice"),
+        ("model.hidden_size=abc", r"model\.hidden_size: Value 'abc'.*Integer"),
+        ("trainer.epochs=2.5", r"trainer\.epochs: Value '2\.5'.*Integer"),
+        ("seed=null", r"seed: "),
+        ("model.pooling=[fnal]", r"model\.pooling\[0\]: Invalid value 'fnal', expected one of"),
+        ("runtime.device=gpu", r"runtime\.device: Invalid value 'gpu'.*cuda"),
+        ("model.dropout=1.5", r"model\.dropout is 1\.5, expected a number in \[0, 1\)"),
+        ("model.pooling=[max,max]", r"model\.pooling is .*each once"),
+        ("model.layers=0", r"model\.layers is 0"),
+        ("trainer.epochs=0", r"trainer\.epochs is 0, expected 1 or more"),
+        ("trainer.max_train_batches=0", r"trainer\.max_train_batches is 0"),
+        ("split.validation_fraction=1", r"split\.validation_fraction is 1\.0, expected .*\(0, 1\)"),
+        ("optimizer.learning_rate=-1", r"optimizer\.learning_rate is -1\.0, expected above 0"),
+        ("optimizer.warmup_fraction=1", r"optimizer\.warmup_fraction is 1\.0"),
+        ("objective.pos_weight=0", r"objective\.pos_weight is 0\.0, expected above 0"),
+        ("tokenizer.vocabulary_size=1", r"tokenizer\.vocabulary_size is 1"),
+        ("seed=-1", r"seed is -1"),
+        ("embeddings=glove", r"embeddings\.path is None, expected a GloVe text file"),
+        ("embeddings.path=x", r"embeddings\.path is x, expected null \(or embeddings=glove\)"),
+        ("data=trained", r"data\.source is None, expected a data set"),
+        ("data.path=nowhere", r"data\.path=nowhere: not there; expected a folder with"),
+        ("a b", r"cannot read 'a b', expected KEY=VALUE"),
+        ("~model", r"model is not set"),
+        ("trainer=null", r"Config group override must be a string or a list"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    override: str, message: str, cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert re.search(message, fail(train.main, override, capsys=capsys, cwd=cwd))
+
+
+def test_vectors_of_another_width_are_refused_before_anything_is_written(
+    cwd: Path, capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    vectors = tmp_path_factory.mktemp("glove") / "vectors.txt"
+    vectors.write_text("the 1 2 3\nof 1 2\n")
+    overrides = ("data=sample", "embeddings=glove", f"embeddings.path={vectors}")
+    line = fail(train.main, *overrides, capsys=capsys, cwd=cwd)
+    assert f"{vectors}, line 2: 2 numbers after the word, expected 3" in line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ((), r"checkpoint is not set, expected checkpoint=VALUE"),
+        (("checkpoint=nowhere",), r"nowhere is no checkpoint: it does not exist; expected a run"),
+        (("checkpoint=x", "model.layers=1"), r"unknown setting model"),
+    ],
+)
+def test_evaluation_refuses_in_one_line(
+    overrides: tuple[str, ...], message: str, cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert re.search(message, fail(evaluate.main, *overrides, capsys=capsys, cwd=cwd))
+
+
+def test_the_traceback_is_there_for_those_who_ask(
+    cwd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(Exception, match=r"model\.dropout"):
+        run_door(train.main, "model.dropout=1.5")
+    with pytest.raises(Exception, match="droput"):
+        run_door(train.main, "model.droput=1.5")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_composes(preset: str) -> None:
+    compose_train(preset)
+
+
+def test_every_setting_is_explained_where_it_is_set() -> None:
+    for path in sorted(cli.CONF.rglob("*.yaml")):
+        lines = path.read_text().splitlines()
+        for number, line in enumerate(lines):
+            if re.match(r"\s*[a-z_]+: ?[^|]*$", line) and not line.strip().endswith(":"):
+                before = lines[number - 1].strip() if number else ""
+                explained = "#" in line or before.startswith(("#", "format", "name", "defaults"))
+                assert explained or path.parent.name in ("experiment", "debug"), f"{path}: {line}"

@@ -1,0 +1,124 @@
+"""The doors as a user runs them, on the bundled sample."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+ROOT = Path(__file__).parents[2]
+SMOKE = ("debug=smoke", "runtime.threads=1")
+
+
+def door(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("workspace")
+
+
+@pytest.fixture(scope="module")
+def trained(workspace: Path) -> tuple[Path, str]:
+    """A run directory made by the command line, and what the command printed."""
+    done = door("-m", "sentiment.train", *SMOKE, cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    (run,) = (workspace / "outputs" / "train").glob("*/*")
+    return run, done.stdout
+
+
+def test_a_run_leaves_what_the_design_promises(trained: tuple[Path, str]) -> None:
+    run, _ = trained
+    names = {path.name for path in run.iterdir() if "tfevents" not in path.name}
+    assert names == {
+        ".hydra",
+        "train.log",
+        "metrics.json",
+        "history.csv",
+        "environment.json",
+        "checkpoints",
+    }
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best", "last"}
+    environment = json.loads((run / "environment.json").read_text())
+    assert set(environment["data_sha256"]) == {"train", "validation", "test"}
+    with (run / "history.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert float(row["validation/accuracy"]) == metrics["validation/accuracy"]
+    assert metrics["test/reviews"] == 1000
+
+
+def test_it_names_the_run_and_the_next_commands(trained: tuple[Path, str]) -> None:
+    run, printed = trained
+    assert (
+        f"test accuracy {json.loads((run / 'metrics.json').read_text())['test/accuracy']:.4f}"
+        in (printed)
+    )
+    assert "tensorboard --logdir" in printed
+    assert f"python -m sentiment.evaluate checkpoint={run}" in printed
+    assert (run / "train.log").read_text() == printed
+
+
+def test_tensorboard_reads_the_curves_and_the_hyperparameters(trained: tuple[Path, str]) -> None:
+    run, _ = trained
+    events = EventAccumulator(str(run))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    expected = {"loss", "accuracy", "gradient_norm", "learning_rate", "reviews_per_second"}
+    assert {f"train/{name}" for name in expected} <= tags
+    assert {"validation/loss", "validation/accuracy", "test/loss", "test/accuracy"} <= tags
+    assert [point.step for point in events.Scalars("train/loss")] == [1, 2, 3, 4]
+    assert [point.step for point in events.Scalars("validation/accuracy")] == [4]
+    metrics = json.loads((run / "metrics.json").read_text())
+    (tested,) = events.Scalars("test/accuracy")
+    assert tested.value == pytest.approx(metrics["test/accuracy"])
+
+    assert len(list(run.rglob("*tfevents*"))) == 1
+    content = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+    start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    assert start.hparams["model.hidden_size"].number_value == 16
+    assert start.hparams["model.pooling"].string_value == "final"
+
+
+@pytest.mark.parametrize(
+    "command", [("-m", "sentiment.evaluate"), (str(ROOT / "scripts/evaluate.py"),)]
+)
+def test_evaluation_reports_the_very_figures_of_the_run(
+    trained: tuple[Path, str], workspace: Path, command: tuple[str, ...]
+) -> None:
+    run, _ = trained
+    done = door(*command, f"checkpoint={run}", "runtime.threads=1", cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert f"accuracy {metrics['test/accuracy']:.4f}" in done.stdout
+    latest = max((workspace / "outputs" / "evaluate").glob("*/*"), key=lambda p: p.stat().st_mtime)
+    again = json.loads((latest / "metrics.json").read_text())
+    assert again == {tag: value for tag, value in metrics.items() if tag.startswith("test/")}
+
+
+def test_a_sweep_has_a_directory_per_job_and_the_seed_decides_the_bytes(
+    trained: tuple[Path, str], workspace: Path
+) -> None:
+    done = door("-m", "sentiment.train", "-m", "seed=0,1", *SMOKE, cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    (sweep,) = {path.parent for path in workspace.glob("outputs/train/*/*/0")}
+    same, other = (sweep / job / "checkpoints/best/model.safetensors" for job in ("0", "1"))
+    first = trained[0] / "checkpoints/best/model.safetensors"
+    assert same.read_bytes() == first.read_bytes()
+    assert other.read_bytes() != first.read_bytes()
+    assert load_file(other).keys() == load_file(first).keys()
+
+
+def test_help_explains_groups_overrides_and_results() -> None:
+    done = door("-m", "sentiment.train", "--help", cwd=ROOT)
+    assert done.returncode == 0
+    for part in ("data: imdb, sample", "data.path=DIR", "outputs/train/DATE/TIME-ID", "epochs: "):
+        assert part in done.stdout

@@ -1,0 +1,40 @@
+import os
+import tempfile
+from pathlib import Path
+
+# Read by `datasets` and by conf/ when they are first used: nothing a test does may touch a user's
+# caches, and no test may wait for the network.
+CACHE = tempfile.TemporaryDirectory(prefix="sentiment-tests-", ignore_cleanup_errors=True)
+os.environ["HF_HOME"] = str(Path(CACHE.name) / "huggingface")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["SENTIMENT_CACHE"] = str(Path(CACHE.name) / "sentiment")
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from sentiment import cli
+from sentiment.config import TrainConfig
+
+
+def compose_train(*overrides: str) -> TrainConfig:
+    """The configuration that these command-line overrides stand for."""
+    cli.register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(cli.CONF)):
+        return cli.to_dataclass(compose("train", list(overrides)), TrainConfig)
+
+
+@pytest.fixture(scope="session")
+def imdb_dir() -> Path:
+    """The real reviews, where `IMDB_DIR` says they are."""
+    if "IMDB_DIR" not in os.environ:
+        pytest.skip("IMDB_DIR is not set: no real reviews at hand")
+    return Path(os.environ["IMDB_DIR"])
+
+
+@pytest.fixture(scope="session")
+def glove_file() -> Path:
+    """Real GloVe vectors, where `GLOVE_DIR` says they are."""
+    if "GLOVE_DIR" not in os.environ:
+        pytest.skip("GLOVE_DIR is not set: no real word vectors at hand")
+    return Path(os.environ["GLOVE_DIR"]) / "glove.6B.50d.imdb.txt"

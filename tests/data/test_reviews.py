@@ -1,0 +1,169 @@
+import io
+import logging
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sentiment.config import DataConfig, DataSource, SplitConfig
+from sentiment.data.reviews import load_split, load_splits, validation_mask
+from sentiment.errors import UserError
+
+SPLIT = SplitConfig(validation_fraction=0.25, seed=0)
+
+
+def write_parquet(folder: Path, name: str, texts: list[str], labels: list[int]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"text": texts, "label": labels}), folder / f"{name}.parquet")
+
+
+def local(path: Path) -> DataConfig:
+    return DataConfig(DataSource.imdb, str(path))
+
+
+def rows(dataset: Dataset) -> list[tuple[str, int]]:
+    return list(zip(dataset["text"], dataset["label"], strict=True))
+
+
+REVIEWS = {
+    "train/neg/2_1.txt": "second, bad",
+    "train/neg/10_3.txt": "tenth, bad",
+    "train/pos/0_9.txt": "first, good",
+    "train/unsup/0_0.txt": "unlabelled",
+    "test/neg/0_2.txt": "tested, bad",
+    "test/pos/0_10.txt": "tested, good é",
+}
+TRAIN = [("second, bad", 0), ("tenth, bad", 0), ("first, good", 1)]
+
+
+def test_original_folder_and_archive_come_in_the_hubs_order(tmp_path: Path) -> None:
+    archive = tmp_path / "aclImdb_v1.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        for name, text in REVIEWS.items():
+            path = tmp_path / "aclImdb" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            entry = tarfile.TarInfo(f"aclImdb/{name}")
+            entry.size = len(text.encode())
+            file.addfile(entry, io.BytesIO(text.encode()))
+    for path in (tmp_path / "aclImdb", tmp_path, archive):
+        assert rows(load_split(local(path), "train")) == TRAIN
+        assert rows(load_split(local(path), "test")) == [("tested, bad", 0), ("tested, good é", 1)]
+
+
+@pytest.mark.parametrize("name", ["train.parquet", "plain_text/train-00000-of-00001.parquet"])
+def test_parquet_under_our_name_and_the_hubs(tmp_path: Path, name: str) -> None:
+    write_parquet(tmp_path, "train", ["a", "b"], [0, 1])
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "train.parquet").rename(tmp_path / name)
+    assert rows(load_split(local(tmp_path), "train")) == [("a", 0), ("b", 1)]
+
+
+def test_the_sample_is_balanced_and_offline() -> None:
+    for name, size in (("train", 4000), ("test", 1000)):
+        labels = np.asarray(load_split(DataConfig(DataSource.sample, None), name)["label"])
+        assert len(labels) == size
+        assert labels.mean() == 0.5
+
+
+def test_an_unreachable_hub_names_the_two_ways_out() -> None:
+    with pytest.raises(UserError, match=r"stanfordnlp/imdb.*data\.path.*data=sample"):
+        load_split(DataConfig(DataSource.imdb, None), "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"review": ["a", "b"], "label": [0, 1]}, r"columns \['review', 'label'\]"),
+        ({"text": ["a", "b"], "label": [0, -1]}, r"labels \[-1, 0\]"),
+        ({"text": ["a", None], "label": [0, 1]}, "1 rows without a text or a label"),
+        (b"not parquet", "as parquet"),
+        (None, "no train reviews in it"),
+    ],
+)
+def test_unusable_reviews_are_refused(
+    tmp_path: Path, content: dict[str, list[object]] | bytes | None, message: str
+) -> None:
+    path = tmp_path / "train.parquet"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        pq.write_table(pa.table(content), path)
+    with pytest.raises(UserError, match=message):
+        load_split(local(tmp_path), "train")
+
+
+def test_a_cut_off_archive_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "aclImdb_v1.tar.gz"
+    with tarfile.open(path, "w:gz") as file:
+        entry = tarfile.TarInfo("aclImdb/train/pos/0_9.txt")
+        content = np.random.default_rng(0).bytes(100_000)
+        entry.size = len(content)
+        file.addfile(entry, io.BytesIO(content))
+    path.write_bytes(path.read_bytes()[:50_000])
+    with pytest.raises(UserError, match="download it again"):
+        load_split(local(path), "train")
+
+
+def test_a_text_stays_in_one_split_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    texts = [f"review {i}" for i in range(40)]
+    texts[3] = texts[27] = texts[17] = "seen in test"
+    write_parquet(tmp_path, "train", [*texts, *texts[:1]], [0] * 20 + [1] * 20 + [1])
+    write_parquet(tmp_path, "test", ["seen in test", "other"], [0, 1])
+    with caplog.at_level(logging.INFO):
+        splits = load_splits(local(tmp_path), SPLIT)
+    parts = {name: set(part["text"]) for name, part in vars(splits).items()}
+    assert not parts["train"] & parts["test"]
+    assert not parts["validation"] & parts["test"]
+    assert not parts["train"] & parts["validation"]
+    assert parts["train"] | parts["validation"] == set(texts) - {"seen in test"}
+    dropped = [int(record.getMessage().split()[1]) for record in caplog.records]
+    assert len(splits.train) + len(splits.validation) + sum(dropped) == 41
+
+
+@given(
+    negative=st.integers(4, 300),
+    positive=st.integers(4, 300),
+    fraction=st.floats(0.15, 0.85, allow_subnormal=False),
+    seed=st.integers(0, 1000),
+)
+def test_validation_is_stratified_in_few_blocks(
+    negative: int, positive: int, fraction: float, seed: int
+) -> None:
+    labels_N = np.array([0] * negative + [1] * positive)
+    mask_N = validation_mask(labels_N, SplitConfig(fraction, seed))
+    for label, count in ((0, negative), (1, positive)):
+        chosen = mask_N[labels_N == label]
+        assert chosen.sum() == round(count * fraction)
+        starts = np.flatnonzero(np.diff(np.concatenate(([0], chosen.astype(int)))) == 1)
+        assert 1 <= len(starts) <= 5
+    assert np.array_equal(mask_N, validation_mask(labels_N, SplitConfig(fraction, seed)))
+
+
+def test_another_split_seed_chooses_other_reviews() -> None:
+    labels_N = np.array([0, 1] * 500)
+    masks = {validation_mask(labels_N, SplitConfig(0.1, seed)).tobytes() for seed in range(5)}
+    assert len(masks) == 5
+
+
+def test_a_split_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match=r"split\.validation_fraction=0\.1 takes 0 of 3 negative"):
+        validation_mask(np.array([0, 0, 0, 1, 1, 1]), SplitConfig(0.1, 0))
+
+
+def test_real_imdb_loses_its_known_duplicates(
+    imdb_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        splits = load_splits(local(imdb_dir), SplitConfig(0.1, 0))
+    assert len(splits.test) == 25_000
+    assert not set(splits.test["text"]) & (
+        set(splits.train["text"]) | set(splits.validation["text"])
+    )
+    assert any("also in test" in record.getMessage() for record in caplog.records)

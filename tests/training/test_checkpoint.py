@@ -1,0 +1,124 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from sentiment.config import TokenizerConfig, TruncationSide
+from sentiment.errors import UserError
+from sentiment.model.classifier import Classifier
+from sentiment.model.embedding import random_embedding
+from sentiment.text.tokenizer import train_tokenizer
+from sentiment.training.checkpoint import load_checkpoint, save_checkpoint
+from tests.conftest import compose_train
+
+CONFIG = compose_train(
+    "data=sample",
+    "model.hidden_size=4",
+    "embeddings.dimension=3",
+    "model.pooling=[final,attention]",
+)
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    return train_tokenizer([["a fine film"]], TokenizerConfig(99, 1, None, TruncationSide.left))
+
+
+@pytest.fixture
+def model(tokenizer: Tokenizer) -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(random_embedding(tokenizer.get_vocab_size(), 3), CONFIG.model).eval()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: Classifier, tokenizer: Tokenizer) -> Path:
+    folder = tmp_path / "run" / "checkpoints" / "best"
+    save_checkpoint(folder, model, tokenizer, CONFIG, {"validation/accuracy": 0.75})
+    return folder
+
+
+def test_everything_comes_back(folder: Path, model: Classifier, tokenizer: Tokenizer) -> None:
+    for path in (folder, folder.parent.parent):
+        checkpoint = load_checkpoint(path)
+        assert checkpoint.config == CONFIG
+        assert checkpoint.tokenizer.to_str() == tokenizer.to_str()
+        assert checkpoint.metrics == {"validation/accuracy": 0.75}
+        loaded, ids_TB = checkpoint.build_model().eval(), torch.tensor([[2], [3], [4]])
+        assert torch.equal(loaded(ids_TB, torch.tensor([3])), model(ids_TB, torch.tensor([3])))
+
+
+def test_holds_the_agreed_files_and_no_pickle(folder: Path) -> None:
+    names = {"model.safetensors", "tokenizer.json", "config.yaml", "metrics.json", "manifest.json"}
+    assert {file.name for file in folder.iterdir()} == names
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_new_checkpoint_replaces_the_old_one(
+    folder: Path, model: Classifier, tokenizer: Tokenizer
+) -> None:
+    save_checkpoint(folder, model, tokenizer, CONFIG, {"validation/accuracy": 0.8})
+    assert load_checkpoint(folder).metrics == {"validation/accuracy": 0.8}
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "tokenizer.json", "config.yaml", "metrics.json"]
+)
+def test_a_changed_cut_off_or_missing_file_is_refused(folder: Path, name: str) -> None:
+    content = (folder / name).read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    for damaged in (bytes(flipped), content[:-1], b""):
+        (folder / name).write_bytes(damaged)
+        with pytest.raises(UserError, match=rf"{name} differs from what manifest\.json says"):
+            load_checkpoint(folder)
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=rf"{name}: No such file"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"files": {}}', b'{"files": 1}'])
+def test_a_damaged_manifest_is_refused(folder: Path, content: bytes) -> None:
+    (folder / "manifest.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        load_checkpoint(folder)
+
+
+def test_weights_of_another_shape_are_refused(
+    folder: Path, model: Classifier, tokenizer: Tokenizer
+) -> None:
+    other = compose_train("data=sample", "model.hidden_size=5", "embeddings.dimension=3")
+    save_checkpoint(folder, model, tokenizer, other, {})
+    with pytest.raises(UserError, match=r"has the shape .* asks for"):
+        load_checkpoint(folder).build_model()
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="it does not exist"):
+        load_checkpoint(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"it has no manifest\.json"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_failing_write_says_so_and_keeps_the_old_checkpoint(
+    folder: Path, model: Classifier, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disk_full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", disk_full)
+    with pytest.raises(UserError, match="No space left on device"):
+        save_checkpoint(folder, model, tokenizer, CONFIG, {"validation/accuracy": 0.9})
+    assert load_checkpoint(folder).metrics == {"validation/accuracy": 0.75}
+
+
+def test_the_manifest_lists_size_and_hash(folder: Path) -> None:
+    import hashlib
+
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    for name, entry in files.items():
+        content = (folder / name).read_bytes()
+        assert entry == {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
