@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset, Features, List, Value
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -34,6 +35,16 @@ class EncodedReviews:
 
     def __len__(self) -> int:
         return len(self.labels_N)
+
+    def select(self, rows: NDArray[np.int64]) -> "EncodedReviews":
+        """The given reviews, in the given order."""
+        index = torch.from_numpy(rows)
+        return replace(
+            self,
+            starts_N=self.starts_N[index],
+            lengths_N=self.lengths_N[index],
+            labels_N=self.labels_N[index],
+        )
 
     def truncate(self, max_length: int | None, side: TruncationSide) -> "EncodedReviews":
         """Shorten reviews of more than `max_length` tokens; `left` drops their beginnings."""

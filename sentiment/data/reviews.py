@@ -8,7 +8,6 @@ import logging
 import re
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -30,17 +29,11 @@ LABEL_NAMES = ("negative", "positive")
 BLOCKS_PER_CLASS = 5
 
 
-@dataclass(frozen=True)
-class ReviewSplits:
-    """The three parts of a protocol that never selects on its test set."""
-
-    train: Dataset
-    validation: Dataset
-    test: Dataset
-
-
-def load_splits(data: DataConfig, split: SplitConfig) -> ReviewSplits:
+def load_splits(data: DataConfig, split: SplitConfig) -> dict[str, Dataset]:
     """Read train and test, take validation from train, and keep any text in one split only.
+
+    Returns:
+        `train`, `validation` and `test`.
 
     Raises:
         UserError: reviews that cannot be read, or too few of them to split.
@@ -52,7 +45,7 @@ def load_splits(data: DataConfig, split: SplitConfig) -> ReviewSplits:
     validation = _without_texts_of(validation, test, "validation", "test")
     train = _without_texts_of(train, test, "train", "test")
     train = _without_texts_of(train, validation, "train", "validation")
-    return ReviewSplits(train, validation, test)
+    return {"train": train, "validation": validation, "test": test}
 
 
 def load_split(data: DataConfig, name: str) -> Dataset:

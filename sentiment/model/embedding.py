@@ -3,13 +3,48 @@
 Shapes: V vocabulary, E width of a word vector.
 """
 
-import torch
-from torch import nn
+import logging
+from collections.abc import Mapping
+from pathlib import Path
 
-from sentiment.text.glove import WordVectors
+import torch
+from torch import Tensor, nn
+
+from sentiment.config import EmbeddingsConfig, EmbeddingSource
+from sentiment.text.glove import WordVectors, read_glove
 from sentiment.text.tokenizer import PAD_ID
 
+log = logging.getLogger(__name__)
+
 RANDOM_STD = 0.1
+
+
+def build_embedding(
+    config: EmbeddingsConfig, vocabulary: Mapping[str, int], ids: Tensor
+) -> tuple[nn.Embedding, dict[str, float]]:
+    """Make the embedding that the configuration asks for.
+
+    Args:
+        config: where vectors come from.
+        vocabulary: ids by word.
+        ids: tokens of the training reviews, to count what the vectors cover.
+
+    Returns:
+        The embedding `[V, E]`, and the share of words and tokens covered (nothing if random).
+
+    Raises:
+        UserError: a file of vectors that cannot be used.
+    """
+    if config.source is EmbeddingSource.random:
+        assert config.dimension is not None
+        return random_embedding(len(vocabulary), config.dimension), {}
+    assert config.path is not None
+    path = Path(config.path).expanduser()
+    vectors = read_glove(path, vocabulary, config.dimension)
+    coverage = vectors.coverage(ids.numpy())
+    of_words, of_tokens = (100 * share for share in coverage.values())
+    log.info("%s has %.2f %% of the words, %.2f %% of the tokens", path.name, of_words, of_tokens)
+    return pretrained_embedding(vectors, config.freeze), coverage
 
 
 def random_embedding(vocabulary_size: int, dimension: int) -> nn.Embedding:

@@ -118,13 +118,13 @@ def test_a_text_stays_in_one_split_only(tmp_path: Path, caplog: pytest.LogCaptur
     write_parquet(tmp_path, "test", ["seen in test", "other"], [0, 1])
     with caplog.at_level(logging.INFO):
         splits = load_splits(local(tmp_path), SPLIT)
-    parts = {name: set(part["text"]) for name, part in vars(splits).items()}
+    parts = {name: set(part["text"]) for name, part in splits.items()}
     assert not parts["train"] & parts["test"]
     assert not parts["validation"] & parts["test"]
     assert not parts["train"] & parts["validation"]
     assert parts["train"] | parts["validation"] == set(texts) - {"seen in test"}
     dropped = [int(record.getMessage().split()[1]) for record in caplog.records]
-    assert len(splits.train) + len(splits.validation) + sum(dropped) == 41
+    assert len(splits["train"]) + len(splits["validation"]) + sum(dropped) == 41
 
 
 @given(
@@ -162,8 +162,7 @@ def test_real_imdb_loses_its_known_duplicates(
 ) -> None:
     with caplog.at_level(logging.INFO):
         splits = load_splits(local(imdb_dir), SplitConfig(0.1, 0))
-    assert len(splits.test) == 25_000
-    assert not set(splits.test["text"]) & (
-        set(splits.train["text"]) | set(splits.validation["text"])
-    )
+    assert len(splits["test"]) == 25_000
+    tested = set(splits["test"]["text"])
+    assert not tested & {*splits["train"]["text"], *splits["validation"]["text"]}
     assert any("also in test" in record.getMessage() for record in caplog.records)
