@@ -17,7 +17,7 @@ import torch
 from sentiment.config import Device, Precision, RuntimeConfig
 from sentiment.errors import UserError
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,8 @@ def _keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        # One heap for all threads: the backward pass runs in another than the forward pass.
+        libc.mallopt(M_ARENA_MAX, 1)
 
 
 def _choose_device(device: Device) -> torch.device:

@@ -65,7 +65,7 @@ def test_sorted_batches_cover_all_rows_longest_first(
 
 def test_collate_pads_time_major() -> None:
     batch = collate(reviews_of([5, 6, 7], [8], [9, 10]), np.array([2, 0]))
-    assert batch.ids_TB.tolist() == [[9, 5], [10, 6], [0, 7]]
+    assert batch.ids_TB.tolist() == [[9, 5], [10, 6], [0, 7], *[[0, 0]] * 13]
     assert batch.lengths_B.tolist() == [2, 3]
     assert batch.labels_B.tolist() == [0.0, 0.0]
     assert batch.ids_TB.dtype == torch.int64
@@ -76,8 +76,8 @@ def test_collate_pads_time_major() -> None:
 )
 def test_truncation_keeps_the_end_or_the_beginning(side: TruncationSide, kept: list[int]) -> None:
     reviews = reviews_of([5, 6, 7], [8]).truncate(2, side)
-    assert collate(reviews, np.array([0])).ids_TB.flatten().tolist() == kept
-    assert collate(reviews, np.array([1])).ids_TB.flatten().tolist() == [8]
+    assert collate(reviews, np.array([0])).ids_TB.flatten().tolist() == [*kept, *[0] * 14]
+    assert collate(reviews, np.array([1])).ids_TB.flatten().tolist() == [8, *[0] * 15]
 
 
 def test_no_limit_truncates_nothing() -> None:
