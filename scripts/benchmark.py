@@ -7,6 +7,7 @@ medians over the rounds, and the claim is their ratio.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -110,17 +111,18 @@ def measure(side: str, count: int, overrides: list[str]) -> float:
     if side == "pipeline":
         prepare(config.runtime)
     train = load_split(config.data, "train")
-    sha256, cache_dir = fingerprint(train), Path(config.runtime.cache_dir).expanduser()
+    sha256, cache_dir = fingerprint(train), Path(os.path.expanduser(config.runtime.cache_dir))
     texts = (part["text"] for part in train.iter(1000))
+    cache_dir.mkdir(parents=True, exist_ok=True)
     tokenizer = cached_tokenizer(texts, sha256, config.tokenizer, cache_dir)
     encoded = encode(train, sha256, tokenizer, cache_dir)
     rows = np.random.default_rng(0).permutation(len(encoded))[:count]
     reviews, warm_up = encoded.select(rows), encoded.select(rows[:2])
     if side == "tutorial":
         train_tutorial(warm_up)
-        return count / train_tutorial(reviews)
+        return len(reviews) / train_tutorial(reviews)
     train_pipeline(warm_up, config)
-    return count / train_pipeline(reviews, config)
+    return len(reviews) / train_pipeline(reviews, config)
 
 
 def compare_training(count: int, rounds: int, overrides: list[str]) -> dict[str, Any]:

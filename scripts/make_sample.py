@@ -24,11 +24,7 @@ import pyarrow.parquet as pq
 
 REVIEWS_PER_CLASS = {"train": 2000, "test": 500}
 REVIEWS_PER_FILM = (4, 8)
-MEDIAN_TOKENS, LENGTH_SPREAD, MAX_TOKENS = (
-    42,
-    0.6,
-    265,
-)  # the last sentence may overshoot
+MEDIAN_TOKENS, LENGTH_SPREAD, MAX_TOKENS = (42, 0.6, 265)  # the last sentence may overshoot
 Cue = tuple[str, ...]  # sentences that give one verdict; neutral ones may stand between them
 
 # fmt: off
@@ -149,11 +145,7 @@ def make_film(rng: random.Random, title: str) -> dict[str, str]:
     roles = ("director", "lead", "support", "composer")
     names = zip(rng.sample(FIRST_NAMES, 4), rng.sample(LAST_NAMES, 4), strict=True)
     people = dict(zip(roles, map(" ".join, names), strict=True))
-    return people | {
-        "title": title,
-        "city": rng.choice(CITIES),
-        "job": rng.choice(JOBS),
-    }
+    return people | {"title": title, "city": rng.choice(CITIES), "job": rng.choice(JOBS)}
 
 
 def fill(rng: random.Random, template: str, film: dict[str, str], label: int) -> str:

@@ -69,9 +69,9 @@ def run(job: Callable[[Config, Path], None], name: str, schema: type[Config]) ->
             config = to_dataclass(settings, schema)
             has_config = True
             job(config, directory)
-        except (UserError, OmegaConfBaseException) as error:
+        except (UserError, OmegaConfBaseException, OSError) as error:
             if not (directory / ENVIRONMENT).exists():
-                _remove_run(directory)
+                _take_back(directory)
             if full_error == "1":
                 raise
             _exit(explain(error, schema))
@@ -106,15 +106,20 @@ def to_dataclass(settings: DictConfig, schema: type[Config]) -> Config:
 
 
 def explain(error: Exception, schema: type) -> str:
-    """Say in one line what is wrong with the command line and how to mend it."""
+    """Say in one line what is wrong with the command line or a file, and how to mend it."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     first_line = str(cause).partition("\n")[0]
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
+        group = group or "--config-name"
         options = error.options or []
         return f"{group}={choice}: there is no such choice, expected {_either(choice, options)}"
     if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r}, expected KEY=VALUE, quoted for the shell"
+        return f"cannot read {error.override!r}, expected KEY=VALUE, or 'KEY=\"VALUE\"' where " + (
+            "the value has signs such as ~ ( = or a space"
+        )
     if isinstance(cause, ConfigAttributeError | ConfigKeyError):
         key = cause.full_key or str(cause.key)
         return f"unknown setting {key}, expected {_either(key, list(setting_names(schema)))}"
@@ -122,6 +127,10 @@ def explain(error: Exception, schema: type) -> str:
         return f"{cause.full_key} is not set, expected {cause.full_key}=VALUE"
     if isinstance(cause, ValidationError):
         return f"{cause.full_key}: {first_line}"
+    if isinstance(error, OSError):
+        return f"{error.filename or 'input or output'}: {error.strerror or error}"
+    if first_line.startswith("Ambiguous value"):
+        return f"{first_line}: -m runs one job for each, KEY=[VALUE,VALUE] is a list"
     return first_line
 
 
@@ -143,13 +152,14 @@ def _either(found: str, names: Sequence[str]) -> str:
     return "one of: " + ", ".join(names) if len(names) < 10 else "a key that --help lists"
 
 
-def _remove_run(directory: Path) -> None:
-    """Remove the directory of a run that never started, and parents that it leaves empty."""
-    shutil.rmtree(directory, ignore_errors=True)
-    for parent in list(directory.parents)[:3]:
-        if not parent.is_dir() or any(parent.iterdir()):
+def _take_back(directory: Path) -> None:
+    """Remove what Hydra wrote for a run that never started, and the folders that this empties."""
+    shutil.rmtree(directory / ".hydra", ignore_errors=True)
+    (directory / f"{HydraConfig.get().job.name}.log").unlink(missing_ok=True)
+    for folder in (directory, *directory.parents):
+        if folder == Path.cwd() or any(folder.iterdir()):
             break
-        parent.rmdir()
+        folder.rmdir()
 
 
 def _exit(message: str) -> Any:

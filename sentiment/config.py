@@ -95,12 +95,7 @@ class SplitConfig:
 
     def __post_init__(self) -> None:
         fraction = self.validation_fraction
-        _require(
-            0 < fraction < 1,
-            "split.validation_fraction",
-            fraction,
-            "a number in (0, 1)",
-        )
+        _require(0 < fraction < 1, "split.validation_fraction", fraction, "a number in (0, 1)")
         _require(self.seed >= 0, "split.seed", self.seed, "0 or more")
 
 
@@ -119,19 +114,11 @@ class TokenizerConfig:
 
     def __post_init__(self) -> None:
         size, length = self.vocabulary_size, self.max_length
-        _require(size >= 3, "tokenizer.vocabulary_size", size, "3 or more")
-        _require(
-            self.min_frequency >= 1,
-            "tokenizer.min_frequency",
-            self.min_frequency,
-            ">= 1",
-        )
-        _require(
-            length is None or length >= 1,
-            "tokenizer.max_length",
-            length,
-            ">= 1 or null",
-        )
+        frequency, most = self.min_frequency, 10_000_000
+        _require(3 <= size <= most, "tokenizer.vocabulary_size", size, f"3 to {most}")
+        _require(1 <= frequency <= most, "tokenizer.min_frequency", frequency, f"1 to {most}")
+        valid = length is None or 1 <= length <= most
+        _require(valid, "tokenizer.max_length", length, f"1 to {most}, or null")
 
 
 @dataclass
@@ -154,12 +141,7 @@ class EmbeddingsConfig:
             expected = "a GloVe text file (embeddings.path=glove.6B.100d.txt)"
             _require(self.path is not None, "embeddings.path", self.path, expected)
         else:
-            _require(
-                self.path is None,
-                "embeddings.path",
-                self.path,
-                "null (or embeddings=glove)",
-            )
+            _require(self.path is None, "embeddings.path", self.path, "null (or embeddings=glove)")
             _require(dimension is not None, "embeddings.dimension", dimension, "1 or more")
             _require(not self.freeze, "embeddings.freeze", True, "false with random vectors")
 
@@ -219,18 +201,8 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         warmup, norm = self.warmup_fraction, self.max_gradient_norm
-        _require(
-            self.learning_rate > 0,
-            "optimizer.learning_rate",
-            self.learning_rate,
-            "above 0",
-        )
-        _require(
-            self.weight_decay >= 0,
-            "optimizer.weight_decay",
-            self.weight_decay,
-            "0 or more",
-        )
+        _require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "above 0")
+        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
         _require(0 <= warmup < 1, "optimizer.warmup_fraction", warmup, "a number in [0, 1)")
         _require(norm > 0, "optimizer.max_gradient_norm", norm, "above 0")
 
@@ -244,7 +216,8 @@ class TrainerConfig:
     batch_size: int
     """Reviews per optimizer update."""
     patience: int
-    """Stop after this many epochs in a row without a better validation accuracy."""
+    """Stop after this many epochs in a row that are no better on validation than the best one:
+    neither higher accuracy nor the same with lower loss."""
     log_every: int
     """Optimizer updates between two points of the training curves."""
     max_train_batches: int | None
@@ -252,12 +225,7 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience", "log_every"):
-            _require(
-                getattr(self, name) >= 1,
-                f"trainer.{name}",
-                getattr(self, name),
-                "1 or more",
-            )
+            _require(getattr(self, name) >= 1, f"trainer.{name}", getattr(self, name), "1 or more")
         limit = self.max_train_batches
         _require(limit is None or limit >= 1, "trainer.max_train_batches", limit, "1 or more")
 
@@ -276,8 +244,8 @@ class RuntimeConfig:
     """Folder for tokenizers and encoded reviews; safe to delete."""
 
     def __post_init__(self) -> None:
-        valid = self.threads is None or self.threads >= 1
-        _require(valid, "runtime.threads", self.threads, "1 or more, or null")
+        valid = self.threads is None or 1 <= self.threads <= 1024
+        _require(valid, "runtime.threads", self.threads, "1 to 1024, or null")
 
 
 @dataclass
@@ -297,12 +265,7 @@ class TrainConfig:
     runtime: RuntimeConfig
 
     def __post_init__(self) -> None:
-        _require(
-            0 <= self.seed < 2**32,
-            "seed",
-            self.seed,
-            "a whole number from 0 to 2**32 - 1",
-        )
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
         expected = "a data set (data=imdb or data=sample)"
         _require(self.data.source is not None, "data.source", None, expected)
 

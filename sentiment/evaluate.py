@@ -14,8 +14,10 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
     """
     # torch and datasets take seconds to import: `--help` and a mistyped setting do not wait.
     import logging
+    import os
     from dataclasses import replace
 
+    from sentiment.config import Precision
     from sentiment.data.encoding import encode, fingerprint
     from sentiment.data.reviews import LABEL_NAMES, load_split
     from sentiment.report.metrics import binary_metrics
@@ -25,8 +27,10 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
     from sentiment.training.runtime import describe_environment, prepare
 
     log = logging.getLogger(__name__)
+    checkpoint = load_checkpoint(Path(os.path.expanduser(config.checkpoint)))
+    if config.runtime.precision is Precision.auto:
+        config.runtime.precision = checkpoint.config.runtime.precision
     runtime = prepare(config.runtime)
-    checkpoint = load_checkpoint(Path(config.checkpoint).expanduser())
     data = config.data
     if data.source is None:
         trained_on = checkpoint.config.data
@@ -35,12 +39,9 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
     reviews = load_split(data, "test")
     data_sha256 = fingerprint(reviews)
     tokenizing = checkpoint.config.tokenizer
-    encoded = encode(
-        reviews,
-        data_sha256,
-        checkpoint.tokenizer,
-        Path(config.runtime.cache_dir).expanduser(),
-    ).truncate(tokenizing.max_length, tokenizing.truncation_side)
+    encoded = encode(reviews, data_sha256, checkpoint.tokenizer, runtime.cache_dir).truncate(
+        tokenizing.max_length, tokenizing.truncation_side
+    )
     write_environment(directory, describe_environment(runtime) | {"data_sha256": data_sha256})
 
     model = checkpoint.build_model().to(runtime.device)

@@ -14,6 +14,7 @@ def train(config: TrainConfig, directory: Path) -> None:
     """
     # torch and datasets take seconds to import: `--help` and a mistyped setting do not wait.
     import logging
+    import os
     from contextlib import closing
 
     from sentiment.config import flatten
@@ -33,12 +34,15 @@ def train(config: TrainConfig, directory: Path) -> None:
     log = logging.getLogger(__name__)
     runtime = prepare(config.runtime)
     seed_everything(config.seed)
-    cache_dir = Path(config.runtime.cache_dir).expanduser()
+    # What the checkpoint says of the run: as it was, not as it was asked for.
+    config.runtime.precision = runtime.precision
+    if config.data.path is not None:
+        config.data.path = os.path.abspath(os.path.expanduser(config.data.path))
 
     splits = load_splits(config.data, config.split)
     hashes = {name: fingerprint(reviews) for name, reviews in splits.items()}
     texts = (part["text"] for part in splits["train"].iter(1000))
-    tokenizer = cached_tokenizer(texts, hashes["train"], config.tokenizer, cache_dir)
+    tokenizer = cached_tokenizer(texts, hashes["train"], config.tokenizer, runtime.cache_dir)
     log.info(
         "%d reviews to train on, %d to validate, %d to test; vocabulary of %d",
         *map(len, splits.values()),
@@ -46,7 +50,7 @@ def train(config: TrainConfig, directory: Path) -> None:
     )
 
     def encoded(name: str) -> EncodedReviews:
-        reviews = encode(splits[name], hashes[name], tokenizer, cache_dir)
+        reviews = encode(splits[name], hashes[name], tokenizer, runtime.cache_dir)
         return reviews.truncate(config.tokenizer.max_length, config.tokenizer.truncation_side)
 
     train_reviews = encoded("train")
@@ -62,14 +66,7 @@ def train(config: TrainConfig, directory: Path) -> None:
     write_environment(directory, describe_environment(runtime) | {"data_sha256": hashes})
     with closing(Dashboard(directory)) as dashboard:
         best = fit(
-            model,
-            train_reviews,
-            encoded("validation"),
-            config,
-            runtime,
-            directory,
-            dashboard,
-            save,
+            model, train_reviews, encoded("validation"), config, runtime, directory, dashboard, save
         )
         # From here on nothing is chosen any more: the test reviews are scored once.
         chosen = load_checkpoint(directory).build_model().to(runtime.device)
@@ -89,7 +86,7 @@ def train(config: TrainConfig, directory: Path) -> None:
         best["validation/accuracy"],
     )
     log.info("the run is in %s; see its curves and score it again with", directory)
-    log.info("  tensorboard --logdir %s", directory.parents[1])
+    log.info("  tensorboard --logdir %s", directory.parent.parent)
     log.info("  python -m sentiment.evaluate checkpoint=%s", directory)
 
 

@@ -15,7 +15,7 @@ from sentiment.data.encoding import EncodedReviews
 from sentiment.text.tokenizer import PAD_ID
 
 POOL = 200
-TIME_MULTIPLE = 16
+TIME_MULTIPLE = 8
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def shuffled_batches(
     """Deal all rows into batches of similar length, differently in every epoch.
 
     Rows are shuffled, cut into pools of 200 batches, sorted by length inside each pool and dealt
-    into batches, whose order is shuffled again. Of IMDB's whole reviews in batches of 64, 3 % of
-    the result is padding (0.5 % of reviews cut to 400 tokens).
+    into batches, whose order is shuffled again. Of IMDB's whole reviews in batches of 64, 4.4 %
+    of the result is padding (1.7 % of reviews cut to 400 tokens).
 
     Args:
         lengths_N: tokens per review.
@@ -68,16 +68,19 @@ def sorted_batches(lengths_N: NDArray[np.int64], batch_size: int) -> list[NDArra
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def collate(reviews: EncodedReviews, rows: NDArray[np.int64]) -> Batch:
-    """Pad the given rows into one batch.
+def padded_time(longest: int) -> int:
+    """T of a batch: a multiple of 8, as few sizes let a batch fit where another was freed.
 
-    Its time is a multiple of 16: with fewer distinct sizes, the memory that one batch frees fits
-    the next. Else the heap grows by some gigabytes in an epoch.
+    With every size there is, the heap grows by gigabytes in an epoch.
     """
+    return -(-longest // TIME_MULTIPLE) * TIME_MULTIPLE
+
+
+def collate(reviews: EncodedReviews, rows: NDArray[np.int64]) -> Batch:
+    """Pad the given rows into one batch."""
     index_B = torch.from_numpy(rows)
     lengths_B = reviews.lengths_N[index_B]
-    time = -(-int(lengths_B.max()) // TIME_MULTIPLE) * TIME_MULTIPLE
-    time_T1 = torch.arange(time).unsqueeze(1)
+    time_T1 = torch.arange(padded_time(int(lengths_B.max()))).unsqueeze(1)
     padding_TB = time_T1 >= lengths_B
     positions_TB = (reviews.starts_N[index_B] + time_T1).masked_fill(padding_TB, 0)
     ids_TB = reviews.ids[positions_TB].long().masked_fill(padding_TB, PAD_ID)

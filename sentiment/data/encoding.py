@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from datasets import Dataset, Features, List, Value
 from numpy.typing import NDArray
@@ -81,7 +82,9 @@ def encode(
         return {"ids": [e.ids or [UNK_ID] for e in tokenizer.encode_batch_fast(texts)]}
 
     key = hashlib.sha256(f"{data_fingerprint} {tokenizer.to_str()}".encode()).hexdigest()[:32]
-    cache_dir.mkdir(parents=True, exist_ok=True)
+    path = cache_dir / f"encoded-{key}.arrow"
+    if path.exists() and not _is_readable(path):
+        path.unlink()
     encoded = reviews.map(
         encode_batch,
         input_columns="text",
@@ -89,7 +92,7 @@ def encode(
         batched=True,
         batch_size=2000,
         features=FEATURES,
-        cache_file_name=str(cache_dir / f"encoded-{key}.arrow"),
+        cache_file_name=str(path),
         new_fingerprint=key,
         desc="encoding reviews",
     )
@@ -102,3 +105,11 @@ def encode(
         lengths_N=offsets.diff(),
         labels_N=torch.from_numpy(table["label"].to_numpy().copy()),
     )
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        Dataset.from_file(str(path))
+    except (pa.ArrowException, OSError, ValueError):
+        return False
+    return True

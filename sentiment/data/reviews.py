@@ -4,9 +4,13 @@ A split is a `datasets.Dataset` with the columns `text` (string) and `label` (0 
 positive).
 """
 
+import glob
+import gzip
 import logging
+import os
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features, Value, load_dataset
+from datasets.exceptions import DatasetsError
 from numpy.typing import NDArray
 
 from sentiment.config import DataConfig, DataSource, SplitConfig
@@ -45,6 +50,12 @@ def load_splits(data: DataConfig, split: SplitConfig) -> dict[str, Dataset]:
     validation = _without_texts_of(validation, test, "validation", "test")
     train = _without_texts_of(train, test, "train", "test")
     train = _without_texts_of(train, validation, "train", "validation")
+    for name, reviews in (("train", train), ("validation", validation)):
+        if set(reviews["label"]) != {0, 1}:
+            raise UserError(
+                f"without the texts that are also in another split {len(reviews)} {name} reviews "
+                "are left, expected some of each class; give splits of different reviews"
+            )
     return {"train": train, "validation": validation, "test": test}
 
 
@@ -63,7 +74,7 @@ def load_split(data: DataConfig, name: str) -> Dataset:
     elif data.path is None:
         reviews = _read_hub(name)
     else:
-        reviews = _read_local(Path(data.path).expanduser(), name)
+        reviews = _read_local(Path(os.path.expanduser(data.path)), name)
     labels = set(np.unique(reviews["label"]).tolist())
     if labels != {0, 1}:
         raise UserError(
@@ -124,35 +135,37 @@ def _without_texts_of(reviews: Dataset, other: Dataset, name: str, other_name: s
 def _read_hub(name: str) -> Dataset:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
-        return _checked(load_dataset(HUB_ID, revision=REVISION, split=name), HUB_ID)
-    except OSError as error:
+        reviews = load_dataset(HUB_ID, revision=REVISION, split=name)
+    except Exception as error:  # the network's libraries share no class
         raise UserError(
             f"cannot fetch {HUB_ID} from the Hugging Face hub ({_first_line(error)}); "
             "point data.path at a local copy, or use data=sample, which needs no network"
         ) from error
+    return _checked(reviews, HUB_ID)
 
 
 def _read_local(path: Path, name: str) -> Dataset:
-    if path.is_file() and re.search(r"\.(tar\.gz|tgz)$", path.name):
+    if path.is_file() and path.name.endswith((".tar.gz", ".tgz")):
         return _from_texts(_archive_members(path, name), path, name)
-    patterns = (f"{name}.parquet", f"{name}-*.parquet", f"plain_text/{name}-*.parquet")
-    for pattern in patterns:
+    for pattern in (f"{name}.parquet", f"{name}-*.parquet", f"plain_text/{name}-*.parquet"):
         if files := sorted(path.glob(pattern)):
             return _read_parquet(*files)
     for folder in (path, path / "aclImdb"):
         if (folder / name / "pos").is_dir():
             return _from_texts(_folder_members(folder, name), path, name)
     raise UserError(
-        f"data.path={path}: {'no ' + name + ' reviews in it' if path.exists() else 'not there'}; "
+        f"data.path={path}: {f'no {name} reviews in it' if path.exists() else 'not there'}; "
         "expected a folder with train.parquet and test.parquet, the aclImdb folder, or its .tar.gz"
     )
 
 
 def _read_parquet(*files: Path) -> Dataset:
+    escaped = [glob.escape(str(file)) for file in files]
     try:
-        reviews = load_dataset("parquet", data_files=[str(file) for file in files], split="train")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"cannot read {files[0]} as parquet: {_first_line(error)}") from error
+        reviews = load_dataset("parquet", data_files=escaped, split="train")
+    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+        reason = _first_line(error.__cause__ or error)
+        raise UserError(f"cannot read {files[0]} as parquet: {reason}") from error
     return _checked(reviews, str(files[0]))
 
 
@@ -162,36 +175,40 @@ def _checked(reviews: Dataset, where: str) -> Dataset:
             f"{where} has the columns {reviews.column_names}, expected 'text' and 'label'"
         )
     reviews = reviews.select_columns(["text", "label"])
+    if reviews.features["text"] not in (Value("string"), Value("large_string")):
+        found = reviews.features["text"]
+        raise UserError(f"{where} has texts of the type {found}, expected strings")
     table: pa.Table = reviews.with_format("arrow")[:]
     if missing := max(table[column].null_count for column in ("text", "label")):
         raise UserError(f"{where} has {missing} rows without a text or a label; remove them")
-    return reviews if reviews.features == FEATURES else reviews.cast(FEATURES)
+    try:
+        table["text"].validate(full=True)
+        return reviews if reviews.features == FEATURES else reviews.cast(FEATURES)
+    except (DatasetsError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{where} holds something other than UTF-8 texts and whole numbers as labels "
+            f"({_first_line(error)})"
+        ) from error
 
 
 def _from_texts(members: Iterator[tuple[PurePosixPath, bytes]], path: Path, name: str) -> Dataset:
-    # Files are called ID_RATING.txt; the hub's order is by class, then by id.
-    texts = {
-        (
-            member.parent.name == "pos",
-            int(member.stem.partition("_")[0]),
-        ): content.decode()
-        for member, content in members
-    }
+    # Files are called ID_RATING.txt: by class, then by id, reviews of one film are neighbours.
+    texts = {}
+    for member, content in members:
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: {member} is not UTF-8 at byte {error.start}") from error
+        texts[member.parent.name == "pos", int(member.stem.partition("_")[0])] = text
     if not texts:
         raise UserError(f"{path} holds no {name}/pos/*.txt or {name}/neg/*.txt reviews")
     ordered = sorted(texts)
-    columns = {
-        "text": [texts[key] for key in ordered],
-        "label": [int(key[0]) for key in ordered],
-    }
+    columns = {"text": [texts[key] for key in ordered], "label": [int(key[0]) for key in ordered]}
     return Dataset.from_dict(columns, features=FEATURES)
 
 
 def _is_review(member: PurePosixPath, name: str) -> bool:
-    in_split = member.parent.parent.name == name and member.parent.name in (
-        "neg",
-        "pos",
-    )
+    in_split = member.parent.parent.name == name and member.parent.name in ("neg", "pos")
     return in_split and re.fullmatch(r"\d+_\d+\.txt", member.name) is not None
 
 
@@ -203,13 +220,16 @@ def _folder_members(folder: Path, name: str) -> Iterator[tuple[PurePosixPath, by
 
 def _archive_members(path: Path, name: str) -> Iterator[tuple[PurePosixPath, bytes]]:
     try:
-        with tarfile.open(path, "r|gz") as archive:
+        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
             for entry in archive:
                 if entry.isfile() and _is_review(PurePosixPath(entry.name), name):
                     content = archive.extractfile(entry)
                     assert content is not None
                     yield PurePosixPath(entry.name), content.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
+            # tarfile takes a damaged entry for the end; gzip knows better, at its own end.
+            while stream.read(1 << 20):
+                pass
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise UserError(f"cannot read {path}: {_first_line(error)}; download it again") from error
 
 

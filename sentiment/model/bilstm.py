@@ -114,10 +114,7 @@ class BiLSTM(nn.Module):
             torch.arange(time, device=lengths_B.device)[:, None, None] >= lengths_B[:, None]
         )
         columns_B = torch.arange(len(lengths_B), device=lengths_B.device)
-        final_BH = [
-            right_TBH[lengths_B - 1, columns_B],
-            left_TBH[lengths_B - 1, columns_B],
-        ]
+        final_BH = [right_TBH[lengths_B - 1, columns_B], left_TBH[lengths_B - 1, columns_B]]
         return x_TBE.masked_fill(past_end_TB1, 0), torch.cat(final_BH, dim=1)
 
 

@@ -4,6 +4,7 @@ Shapes: V vocabulary, E width of a word vector.
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def build_embedding(
         assert config.dimension is not None
         return random_embedding(len(vocabulary), config.dimension), {}
     assert config.path is not None
-    path = Path(config.path).expanduser()
+    path = Path(os.path.expanduser(config.path))
     vectors = read_glove(path, vocabulary, config.dimension)
     coverage = vectors.coverage(ids.numpy())
     of_words, of_tokens = (100 * share for share in coverage.values())
@@ -58,11 +59,8 @@ def random_embedding(vocabulary_size: int, dimension: int) -> nn.Embedding:
 
 def pretrained_embedding(vectors: WordVectors, freeze: bool) -> nn.Embedding:
     """The given vectors `[V, E]`; words without one get random ones of the same spread."""
-    values_VE, found_V = (
-        torch.from_numpy(vectors.values_VE),
-        torch.from_numpy(vectors.found_V),
-    )
-    spread = values_VE[found_V].std().item() if found_V.any() else RANDOM_STD
+    values_VE, found_V = (torch.from_numpy(vectors.values_VE), torch.from_numpy(vectors.found_V))
+    spread = values_VE[found_V].std(correction=0).item() if found_V.any() else RANDOM_STD
     random_VE = torch.empty_like(values_VE).normal_(std=spread)
     embedding = nn.Embedding(len(values_VE), values_VE.shape[1], padding_idx=PAD_ID)
     with torch.no_grad():

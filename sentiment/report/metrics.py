@@ -6,10 +6,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.classification import BinaryAccuracy
 from torchmetrics.functional.classification import (
-    binary_accuracy,
     binary_auroc,
     binary_confusion_matrix,
-    binary_f1_score,
 )
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
@@ -25,21 +23,20 @@ def binary_metrics(logits_N: Tensor, labels_N: Tensor) -> dict[str, float]:
         labels_N: 0 or 1.
 
     Returns:
-        Mean loss, accuracy with the ends of its 95 % interval, F1 of the positive class, area
-        under the ROC curve, the four counts, and N, by name.
+        Mean loss (without `pos_weight`), accuracy with the ends of its 95 % interval, F1 of the
+        positive class, area under the ROC curve, the four counts, and N, by name.
     """
     logits_N, labels_N = logits_N.double().cpu(), labels_N.long().cpu()
     # torchmetrics guesses from the values whether it is given logits; probabilities are explicit.
     probability_N = torch.sigmoid(logits_N)
     (tn, fp), (fn, tp) = binary_confusion_matrix(probability_N, labels_N, THRESHOLD).tolist()
-    accuracy = binary_accuracy(probability_N, labels_N, THRESHOLD).item()
     low, high = wilson_interval(tn + tp, len(labels_N))
     return {
         "loss": nn.functional.binary_cross_entropy_with_logits(logits_N, labels_N.double()).item(),
-        "accuracy": accuracy,
+        "accuracy": (tn + tp) / len(labels_N),
         "accuracy_low": low,
         "accuracy_high": high,
-        "f1": binary_f1_score(probability_N, labels_N, THRESHOLD).item(),
+        "f1": 2 * tp / max(2 * tp + fp + fn, 1),
         "auroc": binary_auroc(probability_N, labels_N).item(),
         "true_negatives": tn,
         "false_positives": fp,

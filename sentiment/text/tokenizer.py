@@ -5,6 +5,7 @@ here reproduce that as far as IMDB needs it: 99.6 % of its tokens are words of G
 the cleaning included, lives inside `tokenizer.json`.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable
@@ -83,10 +84,7 @@ def train_tokenizer(texts: Iterable[list[str]], config: TokenizerConfig) -> Toke
 
 
 def cached_tokenizer(
-    texts: Iterable[list[str]],
-    fingerprint: str,
-    config: TokenizerConfig,
-    cache_dir: Path,
+    texts: Iterable[list[str]], fingerprint: str, config: TokenizerConfig, cache_dir: Path
 ) -> Tokenizer:
     """Learn a vocabulary as `train_tokenizer` does, or read back the one learned before.
 
@@ -94,7 +92,7 @@ def cached_tokenizer(
         texts: batches of training reviews.
         fingerprint: hash of those reviews.
         config: size of the vocabulary and least frequency of a word.
-        cache_dir: where tokenizers are kept, named after all that they depend on.
+        cache_dir: existing folder where tokenizers are kept, named after all that they depend on.
     """
     depends_on = (
         fingerprint,
@@ -105,9 +103,10 @@ def cached_tokenizer(
     key = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:32]
     path = cache_dir / f"tokenizer-{key}.json"
     if path.is_file():
-        return Tokenizer.from_file(str(path))
+        # What cannot be read back is learned anew; the library raises nothing more specific.
+        with contextlib.suppress(Exception):
+            return Tokenizer.from_file(str(path))
     tokenizer = train_tokenizer(texts, config)
-    cache_dir.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     tokenizer.save(str(partial))
     partial.replace(path)

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tokenizers import Tokenizer
 from torch import Tensor
+from yaml import YAMLError
 
 from sentiment.config import TrainConfig
 from sentiment.errors import UserError
@@ -47,15 +48,16 @@ class Checkpoint:
             UserError: weights that do not fit the configuration.
         """
         dimension = self.config.embeddings.dimension
-        assert dimension is not None
+        if dimension is None:
+            raise UserError(f"{self.folder / 'config.yaml'} has no embeddings.dimension")
         embedding = random_embedding(self.tokenizer.get_vocab_size(), dimension)
         model = Classifier(embedding, self.config.model)
-        expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-        found = {name: tuple(t.shape) for name, t in self.weights.items()}
+        expected = {name: (tuple(t.shape), t.dtype) for name, t in model.state_dict().items()}
+        found = {name: (tuple(t.shape), t.dtype) for name, t in self.weights.items()}
         for name in sorted(expected.keys() | found.keys()):
             if expected.get(name) != found.get(name):
                 raise UserError(
-                    f"{self.folder / 'model.safetensors'}: {name} has the shape {found.get(name)}, "
+                    f"{self.folder / 'model.safetensors'}: {name} is {found.get(name)}, "
                     f"but {self.folder / 'config.yaml'} asks for {expected.get(name)}"
                 )
         model.load_state_dict(self.weights)
@@ -92,8 +94,8 @@ def save_checkpoint(
             _write_synced(partial / name, content)
         _sync_folder(partial)
         # A folder cannot replace a folder in one step: the old one steps aside first.
-        shutil.rmtree(previous, ignore_errors=True)
         if folder.exists():
+            shutil.rmtree(previous, ignore_errors=True)
             folder.rename(previous)
         partial.rename(folder)
         _sync_folder(folder.parent)
@@ -119,7 +121,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         config=_parse_config(contents["config.yaml"], folder / "config.yaml"),
         tokenizer=_parse_tokenizer(contents["tokenizer.json"], folder / "tokenizer.json"),
         weights=_parse_weights(contents["model.safetensors"], folder / "model.safetensors"),
-        metrics=json.loads(contents["metrics.json"]),
+        metrics=_parse_metrics(contents["metrics.json"], folder / "metrics.json"),
     )
 
 
@@ -129,13 +131,11 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         UserError: neither the path nor its `checkpoints/best` is one.
     """
-    for folder in (
-        path,
-        path / "checkpoints" / "best",
-        path / "checkpoints" / "best.previous",
-    ):
-        if (folder / MANIFEST).is_file():
-            return folder
+    for folder in (path, path / "checkpoints" / "best"):
+        # A crash between two renames leaves the whole checkpoint under its second name.
+        for candidate in (folder, folder.with_name(folder.name + ".previous")):
+            if (candidate / MANIFEST).is_file():
+                return candidate
     found = "it does not exist" if not path.exists() else f"it has no {MANIFEST}"
     raise UserError(
         f"{path} is no checkpoint: {found}; expected a run directory "
@@ -146,10 +146,15 @@ def find_checkpoint(path: Path) -> Path:
 def _read_verified(folder: Path) -> dict[str, bytes]:
     path = folder / MANIFEST
     try:
-        files = json.loads(path.read_bytes())["files"]
-        missing = set(FILES) - set(files)
+        manifest = json.loads(path.read_bytes())
+        found, files = manifest["format"], dict(manifest["files"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged; use another checkpoint") from error
+    if found != FORMAT:
+        raise UserError(
+            f"{path} has the format {found}, expected {FORMAT}: made by another version"
+        )
+    missing = set(FILES) - set(files)
     if missing:
         raise UserError(f"{path} does not list {sorted(missing)}; use another checkpoint")
     contents = {}
@@ -171,8 +176,9 @@ def _parse_config(content: bytes, path: Path) -> TrainConfig:
     try:
         loaded = OmegaConf.create(content.decode())
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded))
-    except (OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"{path} is no configuration of this program: {error}") from error
+    except (OmegaConfBaseException, UserError, ValueError, YAMLError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise UserError(f"{path} is no configuration of this version: {first_line}") from error
     assert isinstance(config, TrainConfig)
     return config
 
@@ -182,6 +188,13 @@ def _parse_tokenizer(content: bytes, path: Path) -> Tokenizer:
         return Tokenizer.from_str(content.decode())
     except Exception as error:  # the library raises nothing more specific
         raise UserError(f"{path} is no tokenizer: {error}") from error
+
+
+def _parse_metrics(content: bytes, path: Path) -> dict[str, float]:
+    try:
+        return dict(json.loads(content))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} holds no figures: {error}") from error
 
 
 def _parse_weights(content: bytes, path: Path) -> dict[str, Tensor]:

@@ -59,15 +59,12 @@ def fit(
         ended with.
 
     Raises:
-        UserError: the loss or its gradient became infinite or NaN; the best epoch stays saved.
+        UserError: the gradient or a logit became infinite or NaN; the best epoch stays saved.
     """
     objective = binary_cross_entropy(config.objective).to(runtime.device)
     optimizer = build_optimizer(model, config.optimizer)
     lengths_N = train.lengths_N.numpy()
-    window, epoch_metrics = (
-        RunningMetrics(runtime.device),
-        RunningMetrics(runtime.device),
-    )
+    window, epoch_metrics = (RunningMetrics(runtime.device), RunningMetrics(runtime.device))
     best: dict[str, float] = {}
     update = epochs_without_gain = 0
 
@@ -89,12 +86,8 @@ def fit(
             loss.backward()
             norm = clip_grad_norm_(model.parameters(), config.optimizer.max_gradient_norm)
             if not math.isfinite(norm):
-                raise UserError(
-                    f"training diverged in update {update} of epoch {epoch + 1}: loss "
-                    f"{loss.item():g}, gradient norm {norm.item():g}; try a lower "
-                    f"optimizer.learning_rate (now {config.optimizer.learning_rate:g}), a lower "
-                    "optimizer.max_gradient_norm, or runtime.precision=float32"
-                )
+                broken = f"loss {loss.item():g}, gradient norm {norm.item():g}"
+                raise _diverged(broken, update, config)
             optimizer.step()
             optimizer.zero_grad()
             update += 1
@@ -115,6 +108,8 @@ def fit(
         training_seconds = time.perf_counter() - epoch_started
         learned = epoch_metrics.compute()
         logits_N = predict_logits(model, validation, runtime)
+        if not logits_N.isfinite().all():
+            raise _diverged("validation logits that are no numbers", update, config)
         found = binary_metrics(logits_N, validation.labels_N)
         dashboard.scalars("validation", found, update)
         row = {
@@ -130,13 +125,7 @@ def fit(
         log.info(
             "epoch %d: train loss %.4f accuracy %.4f, validation loss %.4f accuracy %.4f, "
             "%.0f s, %.0f reviews/s",
-            *(
-                epoch + 1,
-                learned["loss"],
-                learned["accuracy"],
-                found["loss"],
-                found["accuracy"],
-            ),
+            *(epoch + 1, learned["loss"], learned["accuracy"], found["loss"], found["accuracy"]),
             *(training_seconds, sum(map(len, batches)) / training_seconds),
         )
 
@@ -152,6 +141,14 @@ def fit(
                 log.info("no gain in %d epochs: stopping early", epochs_without_gain)
                 break
     return best
+
+
+def _diverged(found: str, update: int, config: TrainConfig) -> UserError:
+    return UserError(
+        f"training diverged, update {update}: {found}; try a lower optimizer.learning_rate (now "
+        f"{config.optimizer.learning_rate:g}), a lower optimizer.max_gradient_norm (now "
+        f"{config.optimizer.max_gradient_norm:g}), or runtime.precision=float32"
+    )
 
 
 def _rank(metrics: dict[str, float]) -> tuple[float, float]:

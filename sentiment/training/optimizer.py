@@ -18,10 +18,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
     decayed = {n for n, p in trained.items() if p.ndim >= 2 and not n.startswith("embedding.")}
     groups: list[dict[str, Any]] = [
         {"params": [trained[n] for n in trained if n in decayed]},
-        {
-            "params": [trained[n] for n in trained if n not in decayed],
-            "weight_decay": 0.0,
-        },
+        {"params": [trained[n] for n in trained if n not in decayed], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True

@@ -22,10 +22,11 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where the model runs and in which precision its encoder multiplies."""
+    """Where the model runs, in which precision its encoder multiplies, and where caches lie."""
 
     device: torch.device
     precision: Precision
+    cache_dir: Path
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Context in which the LSTM's products take the run's precision."""
@@ -38,19 +39,25 @@ def prepare(config: RuntimeConfig) -> Runtime:
 
     Raises:
         UserError: a device or precision that this machine lacks.
+        OSError: the cache folder cannot be made.
     """
     # Gradients that vanish through time become subnormal floats, on which a CPU is up to 10 times
     # slower. The mode is per thread and inherited, so it has to be set before threads start.
     torch.set_flush_denormal(True)
     _keep_freed_memory()
-    torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(config.threads or _usable_cores())
+    # cuBLAS is deterministic with a workspace of its own only; it reads this when CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     device = _choose_device(config.device)
     native = _has_native_bfloat16(device)
     if config.precision is Precision.bfloat16 and device.type == "cuda" and not native:
         raise UserError("runtime.precision=bfloat16 needs a GPU that has it; use float32")
     automatic = Precision.bfloat16 if native else Precision.float32
     precision = automatic if config.precision is Precision.auto else config.precision
-    return Runtime(device, precision)
+    torch.backends.cudnn.allow_tf32 = precision is not Precision.float32
+    cache_dir = Path(os.path.expanduser(config.cache_dir))
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    return Runtime(device, precision, cache_dir)
 
 
 def seed_everything(seed: int) -> None:
@@ -62,14 +69,7 @@ def seed_everything(seed: int) -> None:
 
 def describe_environment(runtime: Runtime) -> dict[str, Any]:
     """What a figure depends on beside the configuration: code, packages, machine, precision."""
-    packages = (
-        "torch",
-        "datasets",
-        "tokenizers",
-        "torchmetrics",
-        "hydra-core",
-        "tensorboard",
-    )
+    packages = ("torch", "datasets", "tokenizers", "torchmetrics", "hydra-core", "tensorboard")
     is_gpu = runtime.device.type == "cuda"
     return {
         "git_commit": _git_commit(),
@@ -84,12 +84,18 @@ def describe_environment(runtime: Runtime) -> dict[str, Any]:
 def _keep_freed_memory() -> None:
     # By default glibc returns large blocks to the kernel when they are freed: every training step
     # then faults some 100 MB in again.
-    with contextlib.suppress(OSError, AttributeError):
+    if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         # One heap for all threads: the backward pass runs in another than the forward pass.
         libc.mallopt(M_ARENA_MAX, 1)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _choose_device(device: Device) -> torch.device:

@@ -69,8 +69,11 @@ def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("embeddings=glove", r"embeddings\.path is None, expected a GloVe text file"),
         ("embeddings.path=x", r"embeddings\.path is x, expected null \(or embeddings=glove\)"),
         ("data=trained", r"data\.source is None, expected a data set"),
-        ("data.path=nowhere", r"data\.path=nowhere: not there; expected a folder with"),
+        ("data.path=nowhere", r"data\.path=.*/nowhere: not there; expected a folder with"),
         ("a b", r"cannot read 'a b', expected KEY=VALUE"),
+        ("data.path=~/imdb", r"""cannot read 'data\.path=~/imdb', .*'KEY="VALUE"' where"""),
+        ("seed=0,1", r"Ambiguous value for argument 'seed=0,1'.*-m runs one job for each"),
+        ("runtime.threads=1000000", r"runtime\.threads is 1000000, expected 1 to 1024"),
         ("~model", r"model is not set"),
         ("trainer=null", r"Config group override must be a string or a list"),
     ],
@@ -79,6 +82,31 @@ def test_a_mistake_is_one_line(
     override: str, message: str, cwd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert re.search(message, fail(train.main, override, capsys=capsys, cwd=cwd))
+
+
+def test_taking_back_a_run_leaves_other_files_alone(
+    cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cwd / "notes.txt").write_text("mine")
+    (cwd / "runs").mkdir()
+    (cwd / "runs" / "mine.txt").write_text("mine")
+    for run in (".", "runs", "new/run"):
+        with pytest.raises(SystemExit):
+            run_door(train.main, "model.dropout=1.5", f"hydra.run.dir={run}")
+    assert {str(path.relative_to(cwd)) for path in cwd.rglob("*")} == {
+        "notes.txt",
+        "runs",
+        "runs/mine.txt",
+    }
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(
+    cwd: Path, capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.mktemp("cache") / "file"
+    file.touch()
+    line = fail(train.main, "data=sample", f"runtime.cache_dir={file}", capsys=capsys, cwd=cwd)
+    assert line == f"error: {file}: File exists"
 
 
 def test_vectors_of_another_width_are_refused_before_anything_is_written(

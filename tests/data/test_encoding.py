@@ -55,6 +55,16 @@ def test_other_reviews_or_another_tokenizer_do_not_share_a_file(
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_a_damaged_file_is_made_anew(
+    reviews: Dataset, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    data = fingerprint(reviews)
+    first = encode(reviews, data, tokenizer, tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(b"")
+    assert encode(reviews, data, tokenizer, tmp_path).ids.tolist() == first.ids.tolist()
+
+
 def test_the_fingerprint_sees_where_one_text_ends() -> None:
     one = Dataset.from_dict({"text": ["ab", "c"], "label": [0, 0]})
     other = Dataset.from_dict({"text": ["a", "bc"], "label": [0, 0]})

@@ -1,3 +1,4 @@
+import gzip
 import io
 import logging
 import tarfile
@@ -42,7 +43,7 @@ REVIEWS = {
 TRAIN = [("second, bad", 0), ("tenth, bad", 0), ("first, good", 1)]
 
 
-def test_original_folder_and_archive_come_in_the_hubs_order(tmp_path: Path) -> None:
+def test_original_folder_and_archive_come_by_class_then_id(tmp_path: Path) -> None:
     archive = tmp_path / "aclImdb_v1.tar.gz"
     with tarfile.open(archive, "w:gz") as file:
         for name, text in REVIEWS.items():
@@ -83,6 +84,11 @@ def test_an_unreachable_hub_names_the_two_ways_out() -> None:
         ({"review": ["a", "b"], "label": [0, 1]}, r"columns \['review', 'label'\]"),
         ({"text": ["a", "b"], "label": [0, -1]}, r"labels \[-1, 0\]"),
         ({"text": ["a", None], "label": [0, 1]}, "1 rows without a text or a label"),
+        ({"text": ["a", "b"], "label": ["neg", "pos"]}, "whole numbers as labels"),
+        ({"text": ["a", "b"], "label": [0.5, 1.0]}, "whole numbers as labels"),
+        ({"text": [["a"], ["b"]], "label": [0, 1]}, "expected strings"),
+        ({"text": [b"a", b"\xff"], "label": [0, 1]}, "expected strings"),
+        ({"text": pa.array([], pa.string()), "label": pa.array([], pa.int64())}, "train.parquet"),
         (b"not parquet", "as parquet"),
         (None, "no train reviews in it"),
     ],
@@ -99,16 +105,52 @@ def test_unusable_reviews_are_refused(
         load_split(local(tmp_path), "train")
 
 
-def test_a_cut_off_archive_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "aclImdb_v1.tar.gz"
-    with tarfile.open(path, "w:gz") as file:
-        entry = tarfile.TarInfo("aclImdb/train/pos/0_9.txt")
-        content = np.random.default_rng(0).bytes(100_000)
-        entry.size = len(content)
-        file.addfile(entry, io.BytesIO(content))
-    path.write_bytes(path.read_bytes()[:50_000])
+@pytest.mark.parametrize("damage", ["cut off", "one byte", "a header"])
+def test_a_damaged_archive_is_refused(tmp_path: Path, damage: str) -> None:
+    path, plain = tmp_path / "aclImdb_v1.tar.gz", io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as file:
+        for number in range(20):
+            entry = tarfile.TarInfo(
+                f"aclImdb/train/{'neg' if number % 2 else 'pos'}/{number}_1.txt"
+            )
+            entry.size = 2000
+            file.addfile(
+                entry, io.BytesIO(np.random.default_rng(number).bytes(1000).hex().encode())
+            )
+    packed = bytearray(gzip.compress(plain.getvalue()))
+    if damage == "cut off":
+        packed = packed[: len(packed) // 2]
+    elif damage == "one byte":
+        packed[len(packed) // 2] ^= 255
+    else:
+        broken = bytearray(plain.getvalue())
+        broken[12 * 2560] ^= 255
+        packed = bytearray(gzip.compress(bytes(broken))[:-8] + packed[-8:])
+    path.write_bytes(packed)
     with pytest.raises(UserError, match="download it again"):
         load_split(local(path), "train")
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    for name, content in (("pos/0_9.txt", b"fine"), ("neg/1_2.txt", b"caf\xe9")):
+        (tmp_path / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "train" / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"neg/1_2\.txt is not UTF-8 at byte 3"):
+        load_split(local(tmp_path), "train")
+
+
+def test_a_folder_name_is_no_pattern(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "im[db]", "train", ["a", "b"], [0, 1])
+    write_parquet(tmp_path / "imd", "train", ["c", "d"], [0, 1])
+    assert rows(load_split(local(tmp_path / "im[db]"), "train")) == [("a", 0), ("b", 1)]
+
+
+def test_splits_of_the_same_reviews_are_refused(tmp_path: Path) -> None:
+    texts = [f"review {i}" for i in range(20)]
+    for name in ("train", "test"):
+        write_parquet(tmp_path, name, texts, [0] * 10 + [1] * 10)
+    with pytest.raises(UserError, match=r"0 train reviews are left.*different reviews"):
+        load_splits(local(tmp_path), SPLIT)
 
 
 def test_a_text_stays_in_one_split_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -165,4 +207,5 @@ def test_real_imdb_loses_its_known_duplicates(
     assert len(splits["test"]) == 25_000
     tested = set(splits["test"]["text"])
     assert not tested & {*splits["train"]["text"], *splits["validation"]["text"]}
-    assert any("also in test" in record.getMessage() for record in caplog.records)
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum(int(m.split()[1]) for m in messages if m.endswith("also in test")) == 123

@@ -140,3 +140,20 @@ def test_dropout_mask_is_shared_over_time_and_off_in_evaluation() -> None:
     assert dropped.unique().tolist() == [0.0, 2.0]
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.1)
     assert torch.equal(dropout.eval()(x_TBE), x_TBE)
+
+
+def test_the_final_state_feels_tokens_far_away() -> None:
+    def share_of_gradient(encoder: BiLSTM, distance: int) -> float:
+        """Gradient norm of the final left-to-right state, that far from the end, by its last."""
+        torch.manual_seed(0)
+        x_TBE = (0.1 * torch.randn(200, 8, 50)).requires_grad_()
+        _, final_BH = encoder(x_TBE, torch.full((8,), 200))
+        (gradient,) = torch.autograd.grad((final_BH[:, :64] * torch.randn(8, 64)).sum(), x_TBE)
+        return (gradient[-1 - distance].norm() / gradient[-1].norm()).item()
+
+    torch.manual_seed(0)
+    encoder = BiLSTM(input_size=50, hidden_size=64, layers=2, dropout=0.0)
+    assert share_of_gradient(encoder, 100) > 0.01
+    for lstm in (*encoder.left_to_right, *encoder.right_to_left):
+        lstm.reset_parameters()  # what nn.LSTM starts from
+    assert share_of_gradient(encoder, 100) < 1e-12

@@ -74,3 +74,6 @@ def test_a_tokenizer_is_learned_once_per_reviews_and_settings(tmp_path: Path) ->
     smaller = cached_tokenizer([["a b"]], "one", settings(size=3), tmp_path)
     assert len(smaller.get_vocab()) == 3
     assert len(list(tmp_path.iterdir())) == 3
+    for file in tmp_path.iterdir():
+        file.write_text("damaged")
+    assert cached_tokenizer([["a b"]], "one", settings(), tmp_path).to_str() == first.to_str()

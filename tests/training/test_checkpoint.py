@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -80,7 +81,18 @@ def test_a_changed_cut_off_or_missing_file_is_refused(folder: Path, name: str) -
         load_checkpoint(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"files": {}}', b'{"files": 1}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"format": 1, "files": {}}',
+        b'{"format": 1, "files": 1}',
+        b'{"format": 2, "files": {}}',
+    ],
+)
 def test_a_damaged_manifest_is_refused(folder: Path, content: bytes) -> None:
     (folder / "manifest.json").write_bytes(content)
     with pytest.raises(UserError, match=r"manifest\.json"):
@@ -92,8 +104,38 @@ def test_weights_of_another_shape_are_refused(
 ) -> None:
     other = compose_train("data=sample", "model.hidden_size=5", "embeddings.dimension=3")
     save_checkpoint(folder, model, tokenizer, other, {})
-    with pytest.raises(UserError, match=r"has the shape .* asks for"):
+    with pytest.raises(UserError, match=r"model\.safetensors: .* asks for"):
         load_checkpoint(folder).build_model()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("dropout: ", "droput: "), r"config\.yaml is no configuration of this version: Key"),
+        (("dropout: 0", "dropout: 7"), r"config\.yaml is no configuration .*dropout is 7"),
+        (("seed: 0", "seed: ["), r"config\.yaml is no configuration"),
+        (("dimension: 3", "dimension: null"), r"embeddings\.dimension"),
+    ],
+)
+def test_a_configuration_of_another_version_is_named(
+    folder: Path, change: tuple[str, str], message: str
+) -> None:
+    content = (folder / "config.yaml").read_text().replace(*change).encode()
+    (folder / "config.yaml").write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["config.yaml"] = {
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=message):
+        load_checkpoint(folder).build_model()
+
+
+def test_a_crash_between_two_renames_costs_nothing(folder: Path) -> None:
+    folder.rename(folder.with_name("best.previous"))
+    assert load_checkpoint(folder).metrics == {"validation/accuracy": 0.75}
+    assert load_checkpoint(folder.parent.parent).metrics == {"validation/accuracy": 0.75}
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -116,8 +158,6 @@ def test_a_failing_write_says_so_and_keeps_the_old_checkpoint(
 
 
 def test_the_manifest_lists_size_and_hash(folder: Path) -> None:
-    import hashlib
-
     files = json.loads((folder / "manifest.json").read_text())["files"]
     for name, entry in files.items():
         content = (folder / name).read_bytes()

@@ -7,12 +7,13 @@ from sentiment.training.runtime import describe_environment, prepare
 
 
 def settings(device: Device, precision: Precision = Precision.auto) -> RuntimeConfig:
-    return RuntimeConfig(device, precision, threads=1, cache_dir="")
+    return RuntimeConfig(device, precision, threads=2, cache_dir=".")
 
 
 def test_subnormal_numbers_are_flushed() -> None:
     prepare(settings(Device.cpu))
-    assert (torch.tensor([1e-30]) * torch.tensor([1e-10])).item() == 0.0
+    tiny, scale = torch.full((1_000_000,), 1e-30), torch.full((1_000_000,), 1e-10)
+    assert (tiny * scale).count_nonzero() == 0  # large enough for every thread to have a part
 
 
 def test_the_chosen_precision_reaches_the_products() -> None:
@@ -36,5 +37,5 @@ def test_the_environment_names_what_figures_depend_on() -> None:
     environment = describe_environment(prepare(settings(Device.cpu, Precision.float32)))
     assert environment["packages"]["torch"] == torch.__version__
     assert environment["precision"] == "float32"
-    assert environment["threads"] == 1
+    assert environment["threads"] == 2
     assert environment["device"]
