@@ -73,7 +73,7 @@ def train_tutorial(reviews: EncodedReviews) -> float:
     order = np.random.default_rng(0).permutation(len(batches))
     started = time.perf_counter()
     for index in order:
-        batch = collate(reviews, batches[index])
+        batch = collate(reviews, batches[index], torch.device("cpu"))
         optimizer.zero_grad()
         criterion(model(batch.ids_TB), batch.labels_B).backward()
         optimizer.step()

@@ -3,7 +3,6 @@
 Shapes: T time, B batch.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,29 +75,13 @@ def padded_time(longest: int) -> int:
     return -(-longest // TIME_MULTIPLE) * TIME_MULTIPLE
 
 
-def collate(reviews: EncodedReviews, rows: NDArray[np.int64]) -> Batch:
-    """Pad the given rows into one batch."""
+def collate(reviews: EncodedReviews, rows: NDArray[np.int64], device: torch.device) -> Batch:
+    """Pad the given rows into one batch on the device."""
     index_B = torch.from_numpy(rows)
     lengths_B = reviews.lengths_N[index_B]
     time_T1 = torch.arange(padded_time(int(lengths_B.max()))).unsqueeze(1)
     padding_TB = time_T1 >= lengths_B
     positions_TB = (reviews.starts_N[index_B] + time_T1).masked_fill(padding_TB, 0)
     ids_TB = reviews.ids[positions_TB].long().masked_fill(padding_TB, PAD_ID)
-    return Batch(ids_TB, lengths_B, reviews.labels_N[index_B].float())
-
-
-def iterate(
-    reviews: EncodedReviews, batches: list[NDArray[np.int64]], device: torch.device
-) -> Iterator[Batch]:
-    """Yield the batches on the device, copied there without waiting where that is a GPU."""
-    for rows in batches:
-        batch = collate(reviews, rows)
-        if device.type == "cuda":
-            yield Batch(
-                *(
-                    tensor.pin_memory().to(device, non_blocking=True)
-                    for tensor in (batch.ids_TB, batch.lengths_B, batch.labels_B)
-                )
-            )
-        else:
-            yield batch
+    labels_B = reviews.labels_N[index_B].float()
+    return Batch(ids_TB.to(device), lengths_B.to(device), labels_B.to(device))

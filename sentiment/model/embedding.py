@@ -17,7 +17,7 @@ from sentiment.text.tokenizer import PAD_ID
 
 log = logging.getLogger(__name__)
 
-RANDOM_STD = 0.1
+RANDOM_STD = 0.3
 
 
 def build_embedding(

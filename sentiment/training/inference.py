@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sentiment.data.batches import iterate, sorted_batches
+from sentiment.data.batches import collate, sorted_batches
 from sentiment.data.encoding import EncodedReviews
 from sentiment.model.classifier import Classifier
 from sentiment.training.runtime import Runtime
@@ -24,7 +24,8 @@ def predict_logits(model: Classifier, reviews: EncodedReviews, runtime: Runtime)
     model.eval()
     batches = sorted_batches(reviews.lengths_N.numpy(), BATCH_SIZE)
     logits_N = torch.empty(len(reviews), device=runtime.device)
-    for rows, batch in zip(batches, iterate(reviews, batches, runtime.device), strict=True):
+    for rows in batches:
+        batch = collate(reviews, rows, runtime.device)
         with runtime.autocast():
             logits_N[torch.from_numpy(rows)] = model(batch.ids_TB, batch.lengths_B)
     return logits_N.cpu()

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch.nn.utils import clip_grad_norm_
 
 from sentiment.config import TrainConfig
-from sentiment.data.batches import iterate, shuffled_batches
+from sentiment.data.batches import collate, shuffled_batches
 from sentiment.data.encoding import EncodedReviews
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
@@ -64,7 +64,7 @@ def fit(
     objective = binary_cross_entropy(config.objective).to(runtime.device)
     optimizer = build_optimizer(model, config.optimizer)
     lengths_N = train.lengths_N.numpy()
-    window, epoch_metrics = (RunningMetrics(runtime.device), RunningMetrics(runtime.device))
+    window, epoch_metrics = RunningMetrics(runtime.device), RunningMetrics(runtime.device)
     best: dict[str, float] = {}
     update = epochs_without_gain = 0
 
@@ -77,7 +77,7 @@ def fit(
         model.train()
 
         for rows in progress(batches, f"epoch {epoch + 1}/{config.trainer.epochs}"):
-            (batch,) = iterate(train, [rows], runtime.device)
+            batch = collate(train, rows, runtime.device)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(update, total, config.optimizer)
             with runtime.autocast():

@@ -10,6 +10,7 @@ from sentiment.config import TruncationSide
 from sentiment.data.batches import collate, padded_time, shuffled_batches, sorted_batches
 from sentiment.data.encoding import EncodedReviews
 
+CPU = torch.device("cpu")
 LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=300).map(np.array)
 
 
@@ -64,7 +65,7 @@ def test_sorted_batches_cover_all_rows_longest_first(
 
 
 def test_collate_pads_time_major() -> None:
-    batch = collate(reviews_of([5, 6, 7], [8], [9, 10]), np.array([2, 0]))
+    batch = collate(reviews_of([5, 6, 7], [8], [9, 10]), np.array([2, 0]), CPU)
     assert batch.ids_TB.tolist() == [[9, 5], [10, 6], [0, 7], *[[0, 0]] * 5]
     assert batch.lengths_B.tolist() == [2, 3]
     assert batch.labels_B.tolist() == [0.0, 0.0]
@@ -76,8 +77,8 @@ def test_collate_pads_time_major() -> None:
 )
 def test_truncation_keeps_the_end_or_the_beginning(side: TruncationSide, kept: list[int]) -> None:
     reviews = reviews_of([5, 6, 7], [8]).truncate(2, side)
-    assert collate(reviews, np.array([0])).ids_TB.flatten().tolist() == [*kept, *[0] * 6]
-    assert collate(reviews, np.array([1])).ids_TB.flatten().tolist() == [8, *[0] * 7]
+    assert collate(reviews, np.array([0]), CPU).ids_TB.flatten().tolist() == [*kept, *[0] * 6]
+    assert collate(reviews, np.array([1]), CPU).ids_TB.flatten().tolist() == [8, *[0] * 7]
 
 
 def test_no_limit_truncates_nothing() -> None:
