@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from sentiment import cli
 from sentiment.config import TrainConfig
-from sentiment.data.batches import collate, sorted_batches
+from sentiment.data.batches import collate, shuffled_batches, sorted_batches
 from sentiment.data.encoding import EncodedReviews, encode, fingerprint
 from sentiment.data.reviews import load_split
 from sentiment.model.classifier import Classifier
@@ -85,10 +85,11 @@ def train_pipeline(reviews: EncodedReviews, config: TrainConfig) -> float:
     runtime = prepare(config.runtime)
     seed_everything(config.seed)
     model = Classifier(random_embedding(VOCABULARY, EMBEDDING), config.model)
-    few = reviews.select(np.arange(2))
+    labels_N = reviews.labels_N
+    one_each = reviews.select(np.array([int(labels_N.argmin()), int(labels_N.argmax())]))
     with tempfile.TemporaryDirectory() as folder:
         dashboard = Dashboard(Path(folder))
-        fit(model, reviews, few, config, runtime, Path(folder), dashboard, lambda *_: None)
+        fit(model, reviews, one_each, config, runtime, Path(folder), dashboard, lambda *_: None)
         dashboard.close()
         _, row = (Path(folder) / "history.csv").read_text().splitlines()
     return float(row.rpartition(",")[2])
@@ -116,8 +117,11 @@ def measure(side: str, count: int, overrides: list[str]) -> float:
     cache_dir.mkdir(parents=True, exist_ok=True)
     tokenizer = cached_tokenizer(texts, sha256, config.tokenizer, cache_dir)
     encoded = encode(train, sha256, tokenizer, cache_dir)
-    rows = np.random.default_rng(0).permutation(len(encoded))[:count]
-    reviews, warm_up = encoded.select(rows), encoded.select(rows[:2])
+    # Whole batches of the first epoch: a small random draw would be mostly padding.
+    lengths_N, size = encoded.lengths_N.numpy(), config.trainer.batch_size
+    batches = shuffled_batches(lengths_N, size, config.seed, epoch=0)
+    rows = np.concatenate(batches)[:count]
+    reviews, warm_up = encoded.select(rows), encoded.select(rows[:TUTORIAL_BATCH])
     if side == "tutorial":
         train_tutorial(warm_up)
         return len(reviews) / train_tutorial(reviews)
@@ -152,7 +156,7 @@ def main() -> None:
     """Parse the command line, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("benchmark", choices=["training"])
-    parser.add_argument("--reviews", type=int, default=240, help="reviews to train on (240)")
+    parser.add_argument("--reviews", type=int, default=384, help="reviews to train on (384)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side (3)")
     parser.add_argument("--output", type=Path, help="also write the figures here, as JSON")
     parser.add_argument("--side", choices=["tutorial", "pipeline"], help=argparse.SUPPRESS)
