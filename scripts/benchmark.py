@@ -98,6 +98,9 @@ def train_pipeline(reviews: EncodedReviews, config: TrainConfig) -> float:
 def measure(side: str, count: int, overrides: list[str]) -> float:
     """Train one side on the reviews, from freshly initialised weights, after a warm-up.
 
+    The warm-up, on weights that are thrown away, lasts until memory and kernels are in place: a
+    batch of the tutorial loop, which takes seconds, or all batches of the pipeline.
+
     Args:
         side: `tutorial` or `pipeline`.
         count: how many reviews.
@@ -121,11 +124,11 @@ def measure(side: str, count: int, overrides: list[str]) -> float:
     lengths_N, size = encoded.lengths_N.numpy(), config.trainer.batch_size
     batches = shuffled_batches(lengths_N, size, config.seed, epoch=0)
     rows = np.concatenate(batches)[:count]
-    reviews, warm_up = encoded.select(rows), encoded.select(rows[:TUTORIAL_BATCH])
+    reviews = encoded.select(rows)
     if side == "tutorial":
-        train_tutorial(warm_up)
+        train_tutorial(encoded.select(rows[:TUTORIAL_BATCH]))
         return len(reviews) / train_tutorial(reviews)
-    train_pipeline(warm_up, config)
+    train_pipeline(reviews, config)
     return len(reviews) / train_pipeline(reviews, config)
 
 
