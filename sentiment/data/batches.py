@@ -38,8 +38,8 @@ def shuffled_batches(
     """Deal all rows into batches of similar length, differently in every epoch.
 
     Rows are shuffled, cut into pools of 200 batches, sorted by length inside each pool and dealt
-    into batches, whose order is shuffled again. Of IMDB's whole reviews in batches of 64, 4.4 %
-    of the result is padding (1.7 % of reviews cut to 400 tokens).
+    into batches, whose order is shuffled again. Of IMDB's whole reviews in batches of 64, 3.8 %
+    of the result is padding (1.6 % of reviews cut to 400 tokens).
 
     Args:
         lengths_N: tokens per review.
