@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import NoReturn, TypeVar
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -162,6 +162,6 @@ def _take_back(directory: Path) -> None:
         folder.rmdir()
 
 
-def _exit(message: str) -> Any:
+def _exit(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
