@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import logging
 import os
 import platform
 import random
@@ -16,6 +17,8 @@ import torch
 
 from sentiment.config import Device, Precision, RuntimeConfig
 from sentiment.errors import UserError
+
+log = logging.getLogger(__name__)
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 
@@ -34,8 +37,13 @@ class Runtime:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
 
-def prepare(config: RuntimeConfig) -> Runtime:
+def prepare(config: RuntimeConfig, trained_in: Precision = Precision.auto) -> Runtime:
     """Set the process up; call it once, before the first tensor is computed.
+
+    Args:
+        config: the machine's side of the settings.
+        trained_in: precision of a checkpoint, which `auto` then stands for where the hardware
+            has it.
 
     Raises:
         UserError: a device or precision that this machine lacks.
@@ -49,11 +57,7 @@ def prepare(config: RuntimeConfig) -> Runtime:
     # cuBLAS is deterministic with a workspace of its own only; it reads this when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     device = _choose_device(config.device)
-    native = _has_native_bfloat16(device)
-    if config.precision is Precision.bfloat16 and device.type == "cuda" and not native:
-        raise UserError("runtime.precision=bfloat16 needs a GPU that has it; use float32")
-    automatic = Precision.bfloat16 if native else Precision.float32
-    precision = automatic if config.precision is Precision.auto else config.precision
+    precision = _choose_precision(config.precision, trained_in, device)
     torch.backends.cudnn.allow_tf32 = precision is not Precision.float32
     cache_dir = Path(os.path.expanduser(config.cache_dir))
     cache_dir.mkdir(parents=True, exist_ok=True)
@@ -105,10 +109,24 @@ def _choose_device(device: Device) -> torch.device:
     return torch.device("cuda" if available and device is not Device.cpu else "cpu")
 
 
-def _has_native_bfloat16(device: torch.device) -> bool:
+def _choose_precision(asked: Precision, trained_in: Precision, device: torch.device) -> Precision:
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        native = possible = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        possible = native or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if asked is Precision.bfloat16 and not possible:
+        raise UserError(
+            f"runtime.precision=bfloat16: this {'GPU' if device.type == 'cuda' else 'processor'} "
+            "does not have it; use float32 or auto"
+        )
+    if asked is not Precision.auto:
+        return asked
+    if trained_in is Precision.float32 or (trained_in is Precision.bfloat16 and possible):
+        return trained_in
+    if trained_in is Precision.bfloat16:
+        log.info("trained in bfloat16, which this machine lacks: float32 moves the last digits")
+    return Precision.bfloat16 if native else Precision.float32
 
 
 def _git_commit() -> str | None:

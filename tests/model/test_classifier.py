@@ -46,6 +46,9 @@ def test_mean_and_max_pooling_by_hand() -> None:
         torch.testing.assert_close(model(ids_TB, lengths_B), model.output(pooled).squeeze(1))
 
 
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 on this processor"
+)
 def test_logits_stay_float32_under_bfloat16() -> None:
     model, ids_TB = classifier(*Pooling).eval(), torch.tensor([[3, 6], [4, 7]])
     exact = model(ids_TB, torch.tensor([2, 2]))
@@ -61,7 +64,6 @@ def test_pretrained_vectors_are_kept_and_missing_words_get_random_ones() -> None
     vectors = WordVectors(values.numpy(), found.numpy())
     embedding = pretrained_embedding(vectors, freeze=True)
     assert torch.equal(embedding.weight[2:], values[2:])
-    assert embedding.weight[PAD_ID].tolist() == [0.0, 0.0, 0.0]
-    assert embedding.weight[1].abs().min() > 0
+    assert embedding.weight[:2].abs().min() > 0
     assert not embedding.weight.requires_grad
     assert pretrained_embedding(vectors, freeze=False).weight.requires_grad

@@ -5,6 +5,8 @@ from sentiment.config import Device, Precision, RuntimeConfig
 from sentiment.errors import UserError
 from sentiment.training.runtime import describe_environment, prepare
 
+CPU_HAS_BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
 
 def settings(device: Device, precision: Precision = Precision.auto) -> RuntimeConfig:
     return RuntimeConfig(device, precision, threads=2, cache_dir=".")
@@ -16,14 +18,34 @@ def test_subnormal_numbers_are_flushed() -> None:
     assert (tiny * scale).count_nonzero() == 0  # large enough for every thread to have a part
 
 
-def test_the_chosen_precision_reaches_the_products() -> None:
-    for precision, dtype in (
-        (Precision.float32, torch.float32),
-        (Precision.bfloat16, torch.bfloat16),
-    ):
-        with prepare(settings(Device.cpu, precision)).autocast():
-            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+def test_float32_stays_float32() -> None:
+    with prepare(settings(Device.cpu, Precision.float32)).autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
     assert prepare(settings(Device.cpu)).precision is not Precision.auto
+
+
+def test_bfloat16_reaches_the_lstm_or_is_refused() -> None:
+    if not CPU_HAS_BFLOAT16:
+        with pytest.raises(UserError, match=r"runtime\.precision=bfloat16.*float32"):
+            prepare(settings(Device.cpu, Precision.bfloat16))
+        return
+    with prepare(settings(Device.cpu, Precision.bfloat16)).autocast():
+        output, _ = torch.nn.LSTM(2, 2)(torch.ones(2, 2, 2))
+    assert output.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("possible", [True, False])
+def test_a_checkpoint_is_read_in_its_own_precision_where_the_processor_has_it(
+    possible: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: possible)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: possible)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: possible)
+    automatic = settings(Device.cpu)
+    here = Precision.bfloat16 if possible else Precision.float32
+    assert prepare(automatic).precision is here
+    assert prepare(automatic, trained_in=Precision.bfloat16).precision is here
+    assert prepare(automatic, trained_in=Precision.float32).precision is Precision.float32
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
