@@ -19,6 +19,14 @@ class DataSource(Enum):
     sample = "sample"
 
 
+class TokenizerModel(Enum):
+    """What a token is."""
+
+    word = "word"
+    bpe = "bpe"
+    wordpiece = "wordpiece"
+
+
 class TruncationSide(Enum):
     """Which end of a too long review is dropped (the meaning of `transformers`)."""
 
@@ -103,10 +111,16 @@ class SplitConfig:
 class TokenizerConfig:
     """From text to token ids."""
 
+    model: TokenizerModel
+    """Whole words, or pieces of words: byte-pair encoding (Sennrich et al., 2016) or WordPiece
+    (Schuster & Nakajima, 2012)."""
     vocabulary_size: int
-    """Most words to keep, most frequent first, with `<pad>` and `<unk>`."""
+    """Most tokens to keep, most frequent first, with `<pad>` and `<unk>`."""
     min_frequency: int
-    """Words seen less often in the training reviews become `<unk>`."""
+    """Words, or pairs of pieces to be merged, seen less often in the training reviews are left out
+    of the vocabulary."""
+    path: str | None
+    """A `tokenizer.json` of the `tokenizers` library to use in place of learning one."""
     max_length: int | None
     """Most tokens of a review that the model reads; `None`: all."""
     truncation_side: TruncationSide

@@ -25,7 +25,7 @@ def train(config: TrainConfig, directory: Path) -> None:
     from sentiment.report.metrics import binary_metrics
     from sentiment.report.run import write_environment, write_metrics
     from sentiment.report.tensorboard import Dashboard
-    from sentiment.text.tokenizer import cached_tokenizer
+    from sentiment.text.tokenizer import build_tokenizer
     from sentiment.training.checkpoint import load_checkpoint, save_checkpoint
     from sentiment.training.inference import predict_logits
     from sentiment.training.loop import fit
@@ -42,7 +42,7 @@ def train(config: TrainConfig, directory: Path) -> None:
     splits = load_splits(config.data, config.split)
     hashes = {name: fingerprint(reviews) for name, reviews in splits.items()}
     texts = (part["text"] for part in splits["train"].iter(1000))
-    tokenizer = cached_tokenizer(texts, hashes["train"], config.tokenizer, runtime.cache_dir)
+    tokenizer = build_tokenizer(texts, hashes["train"], config.tokenizer, runtime.cache_dir)
     log.info(
         "%d reviews to train on, %d to validate, %d to test; vocabulary of %d",
         *map(len, splits.values()),

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from sentiment.config import TruncationSide
-from sentiment.text.tokenizer import UNK_ID
+from sentiment.text.tokenizer import encode_texts
 
 FEATURES = Features({"ids": List(Value("int32")), "label": Value("int64")})
 
@@ -79,7 +79,7 @@ def encode(
     """
 
     def encode_batch(texts: list[str]) -> dict[str, list[list[int]]]:
-        return {"ids": [e.ids or [UNK_ID] for e in tokenizer.encode_batch_fast(texts)]}
+        return {"ids": encode_texts(tokenizer, texts)}
 
     key = hashlib.sha256(f"{data_fingerprint} {tokenizer.to_str()}".encode()).hexdigest()[:32]
     path = cache_dir / f"encoded-{key}.arrow"

@@ -1,4 +1,4 @@
-"""What word vectors start from. Row 0, the padding, is 0 and stays so.
+"""What word vectors start from.
 
 Shapes: V vocabulary, E width of a word vector.
 """
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from sentiment.config import EmbeddingsConfig, EmbeddingSource
 from sentiment.text.glove import WordVectors, read_glove
-from sentiment.text.tokenizer import PAD_ID
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +49,8 @@ def build_embedding(
 
 def random_embedding(vocabulary_size: int, dimension: int) -> nn.Embedding:
     """Normally distributed vectors, `[V, E]`."""
-    embedding = nn.Embedding(vocabulary_size, dimension, padding_idx=PAD_ID)
-    with torch.no_grad():
-        embedding.weight.normal_(std=RANDOM_STD)
-        embedding.weight[PAD_ID] = 0
+    embedding = nn.Embedding(vocabulary_size, dimension)
+    nn.init.normal_(embedding.weight, std=RANDOM_STD)
     return embedding
 
 
@@ -62,9 +59,8 @@ def pretrained_embedding(vectors: WordVectors, freeze: bool) -> nn.Embedding:
     values_VE, found_V = (torch.from_numpy(vectors.values_VE), torch.from_numpy(vectors.found_V))
     spread = values_VE[found_V].std(correction=0).item() if found_V.any() else RANDOM_STD
     random_VE = torch.empty_like(values_VE).normal_(std=spread)
-    embedding = nn.Embedding(len(values_VE), values_VE.shape[1], padding_idx=PAD_ID)
+    embedding = nn.Embedding(*values_VE.shape)
     with torch.no_grad():
         embedding.weight.copy_(torch.where(found_V.unsqueeze(1), values_VE, random_VE))
-        embedding.weight[PAD_ID] = 0
     embedding.weight.requires_grad = not freeze
     return embedding

@@ -1,4 +1,4 @@
-"""Text to token ids: a word-level tokenizer whose words are those of GloVe.
+"""Text to token ids: words as GloVe has them, pieces of such words, or any `tokenizer.json`.
 
 GloVe was trained on text split the Penn Treebank way ("do n't", "it 's"), in lower case. The rules
 here reproduce that as far as IMDB needs it: 99.6 % of its tokens are words of GloVe 6B. All of it,
@@ -12,16 +12,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer
-from tokenizers.models import WordLevel
+from tokenizers.models import BPE, Model, WordLevel, WordPiece
 from tokenizers.normalizers import NFC, Lowercase, Normalizer, Replace, Sequence
 from tokenizers.pre_tokenizers import Split
-from tokenizers.trainers import WordLevelTrainer
+from tokenizers.trainers import BpeTrainer, Trainer, WordLevelTrainer, WordPieceTrainer
 
-from sentiment.config import TokenizerConfig
+from sentiment.config import TokenizerConfig, TokenizerModel
 from sentiment.errors import UserError
 
 PAD, UNK = "<pad>", "<unk>"
 PAD_ID, UNK_ID = 0, 1
+MAX_ALPHABET = 1000
 
 # What to clean, in this order. U+0080 to U+009F are punctuation of Windows-1252 that was read as
 # Latin-1 somewhere on its way: 3.2 % of the IMDB reviews have some.
@@ -45,8 +46,70 @@ TOKEN = Regex(
 )
 
 
-def _empty_tokenizer() -> Tokenizer:
-    tokenizer = Tokenizer(WordLevel({PAD: PAD_ID, UNK: UNK_ID}, unk_token=UNK))
+def build_tokenizer(
+    texts: Iterable[list[str]], fingerprint: str, config: TokenizerConfig, cache_dir: Path
+) -> Tokenizer:
+    """Make the tokenizer that the configuration asks for.
+
+    Raises:
+        UserError: `tokenizer.path` cannot be used, or no word occurs often enough.
+    """
+    if config.path is None:
+        return cached_tokenizer(texts, fingerprint, config, cache_dir)
+    return read_tokenizer(Path(os.path.expanduser(config.path)))
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Read a `tokenizer.json` of any kind; its own truncation and padding are switched off.
+
+    Raises:
+        UserError: no such file, or one that is no tokenizer.
+    """
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"tokenizer.path={path}: {error.strerror}; expected a tokenizer.json"
+        ) from error
+    except Exception as error:  # the library raises nothing more specific
+        raise UserError(
+            f"tokenizer.path={path} is no tokenizer.json of the tokenizers library: {error}"
+        ) from error
+    if vocabulary_size(tokenizer) == 0:
+        raise UserError(f"tokenizer.path={path} has no vocabulary; expected one token or more")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text, without special tokens; a text without any becomes one `<unk>`."""
+    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    nothing = [unknown_id(tokenizer)]
+    return [encoding.ids or nothing for encoding in encodings]
+
+
+def unknown_id(tokenizer: Tokenizer) -> int:
+    """Id of the token for what the vocabulary lacks; 0 where a tokenizer has none."""
+    token = getattr(tokenizer.model, "unk_token", None)
+    index = tokenizer.token_to_id(token) if token is not None else None
+    return 0 if index is None else index
+
+
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """One more than the largest id: the rows of an embedding, also where ids have gaps."""
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
+
+
+def _empty_tokenizer(model: TokenizerModel) -> Tokenizer:
+    models: dict[TokenizerModel, Model] = {
+        TokenizerModel.word: WordLevel({PAD: PAD_ID, UNK: UNK_ID}, unk_token=UNK),
+        TokenizerModel.bpe: BPE(unk_token=UNK),
+        TokenizerModel.wordpiece: WordPiece(
+            {PAD: PAD_ID, UNK: UNK_ID}, unk_token=UNK, continuing_subword_prefix=""
+        ),
+    }
+    tokenizer = Tokenizer(models[model])
     cleaning: list[Normalizer] = [Replace(pattern, content) for pattern, content in REPLACEMENTS]
     tokenizer.normalizer = Sequence([*cleaning, NFC(), Lowercase()])
     # One Split with one pattern is about 3 times as fast as a sequence of pre-tokenizers.
@@ -54,27 +117,48 @@ def _empty_tokenizer() -> Tokenizer:
     return tokenizer
 
 
+def _trainer(config: TokenizerConfig) -> Trainer:
+    size, frequency, special = config.vocabulary_size, config.min_frequency, [PAD, UNK]
+    if config.model is TokenizerModel.word:
+        return WordLevelTrainer(
+            vocab_size=size, min_frequency=frequency, special_tokens=special, show_progress=False
+        )
+    # Pieces bear no mark of where in a word they stand: marked ones the library numbers in the
+    # order of a hash table, and no two trainings would agree.
+    alphabet = min(MAX_ALPHABET, size - len(special))
+    if config.model is TokenizerModel.bpe:
+        return BpeTrainer(
+            vocab_size=size,
+            min_frequency=frequency,
+            special_tokens=special,
+            limit_alphabet=alphabet,
+            show_progress=False,
+        )
+    return WordPieceTrainer(
+        vocab_size=size,
+        min_frequency=frequency,
+        special_tokens=special,
+        limit_alphabet=alphabet,
+        continuing_subword_prefix="",
+        show_progress=False,
+    )
+
+
 def train_tokenizer(texts: Iterable[list[str]], config: TokenizerConfig) -> Tokenizer:
     """Learn a vocabulary.
 
     Args:
         texts: batches of training reviews; nothing else may be in there.
-        config: size of the vocabulary and least frequency of a word.
+        config: kind and size of the vocabulary, and least frequency of its entries.
 
     Returns:
-        A tokenizer in which id 0 is `<pad>`, id 1 is `<unk>` and words follow by frequency.
+        A tokenizer in which id 0 is `<pad>` and id 1 is `<unk>`; words follow by frequency.
 
     Raises:
         UserError: no word occurs often enough.
     """
-    tokenizer = _empty_tokenizer()
-    trainer = WordLevelTrainer(
-        vocab_size=config.vocabulary_size,
-        min_frequency=config.min_frequency,
-        special_tokens=[PAD, UNK],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer = _empty_tokenizer(config.model)
+    tokenizer.train_from_iterator(texts, _trainer(config))
     if tokenizer.get_vocab_size() == UNK_ID + 1:
         raise UserError(
             f"no word occurs {config.min_frequency} times in the training reviews: "
@@ -91,14 +175,14 @@ def cached_tokenizer(
     Args:
         texts: batches of training reviews.
         fingerprint: hash of those reviews.
-        config: size of the vocabulary and least frequency of a word.
+        config: kind and size of the vocabulary, and least frequency of its entries.
         cache_dir: existing folder where tokenizers are kept, named after all that they depend on.
     """
     depends_on = (
         fingerprint,
         config.vocabulary_size,
         config.min_frequency,
-        _empty_tokenizer().to_str(),
+        _empty_tokenizer(config.model).to_str(),
     )
     key = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:32]
     path = cache_dir / f"tokenizer-{key}.json"

@@ -25,6 +25,7 @@ from sentiment.config import TrainConfig
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
 from sentiment.model.embedding import random_embedding
+from sentiment.text.tokenizer import vocabulary_size
 
 MANIFEST = "manifest.json"
 FILES = ("model.safetensors", "tokenizer.json", "config.yaml", "metrics.json")
@@ -50,7 +51,7 @@ class Checkpoint:
         dimension = self.config.embeddings.dimension
         if dimension is None:
             raise UserError(f"{self.folder / 'config.yaml'} has no embeddings.dimension")
-        embedding = random_embedding(self.tokenizer.get_vocab_size(), dimension)
+        embedding = random_embedding(vocabulary_size(self.tokenizer), dimension)
         model = Classifier(embedding, self.config.model)
         expected = {name: (tuple(t.shape), t.dtype) for name, t in model.state_dict().items()}
         found = {name: (tuple(t.shape), t.dtype) for name, t in self.weights.items()}

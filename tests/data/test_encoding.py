@@ -4,9 +4,9 @@ import pytest
 from datasets import Dataset
 from tokenizers import Tokenizer
 
-from sentiment.config import TokenizerConfig, TruncationSide
 from sentiment.data.encoding import encode, fingerprint
 from sentiment.text.tokenizer import UNK_ID, train_tokenizer
+from tests.conftest import compose_train
 
 TEXTS = ["A fine film.", "", "not a fine film"]
 
@@ -18,7 +18,7 @@ def reviews() -> Dataset:
 
 @pytest.fixture
 def tokenizer() -> Tokenizer:
-    return train_tokenizer([TEXTS], TokenizerConfig(100, 1, None, TruncationSide.left))
+    return train_tokenizer([TEXTS], compose_train("tokenizer.min_frequency=1").tokenizer)
 
 
 def test_ids_are_the_tokenizers_and_an_empty_review_is_one_unknown_word(

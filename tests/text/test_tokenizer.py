@@ -3,14 +3,32 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors, trainers
 
-from sentiment.config import TokenizerConfig, TruncationSide
+from sentiment.config import TokenizerConfig, TokenizerModel, TruncationSide
 from sentiment.errors import UserError
-from sentiment.text.tokenizer import PAD, UNK, cached_tokenizer, train_tokenizer
+from sentiment.text.tokenizer import (
+    PAD,
+    UNK,
+    build_tokenizer,
+    cached_tokenizer,
+    encode_texts,
+    read_tokenizer,
+    train_tokenizer,
+    vocabulary_size,
+)
+
+PIECES = (TokenizerModel.bpe, TokenizerModel.wordpiece)
+REVIEWS = [["The film is lovely. " * 3, "I loved the acting, I hated the lighting!"] * 5]
 
 
-def settings(size: int = 1000, min_frequency: int = 1) -> TokenizerConfig:
-    return TokenizerConfig(size, min_frequency, None, TruncationSide.left)
+def settings(
+    size: int = 1000,
+    min_frequency: int = 1,
+    model: TokenizerModel = TokenizerModel.word,
+    path: str | None = None,
+) -> TokenizerConfig:
+    return TokenizerConfig(model, size, min_frequency, path, None, TruncationSide.left)
 
 
 def split(text: str) -> list[str]:
@@ -77,3 +95,78 @@ def test_a_tokenizer_is_learned_once_per_reviews_and_settings(tmp_path: Path) ->
     for file in tmp_path.iterdir():
         file.write_text("damaged")
     assert cached_tokenizer([["a b"]], "one", settings(), tmp_path).to_str() == first.to_str()
+
+
+@pytest.mark.parametrize("model", PIECES)
+def test_pieces_spell_words_that_were_never_seen(model: TokenizerModel) -> None:
+    tokenizer = train_tokenizer(REVIEWS, settings(size=40, model=model))
+    tokens = tokenizer.encode("Loving, fighting \u4f60!").tokens
+    assert "".join(tokens) == "loving,fighting<unk>!"
+    assert 5 < len(tokens) < len("loving,fighting!")
+    assert tokenizer.get_vocab_size() == vocabulary_size(tokenizer) == 40
+    assert (tokenizer.id_to_token(0), tokenizer.id_to_token(1)) == (PAD, UNK)
+
+
+@pytest.mark.parametrize("model", TokenizerModel)
+def test_training_twice_gives_the_same_tokenizer(model: TokenizerModel) -> None:
+    first, second = (train_tokenizer(REVIEWS, settings(60, model=model)) for _ in range(2))
+    assert first.to_str() == second.to_str()
+
+
+@pytest.mark.parametrize("model", PIECES)
+def test_an_alphabet_larger_than_the_vocabulary_is_cut(model: TokenizerModel) -> None:
+    assert vocabulary_size(train_tokenizer(REVIEWS, settings(size=9, model=model))) == 9
+
+
+def test_each_kind_of_tokenizer_is_kept_apart_in_the_cache(tmp_path: Path) -> None:
+    for model in TokenizerModel:
+        cached_tokenizer(REVIEWS, "reviews", settings(60, model=model), tmp_path)
+    assert len(list(tmp_path.iterdir())) == len(TokenizerModel)
+
+
+def test_any_tokenizer_json_will_do(tmp_path: Path) -> None:
+    """One like BERT's: special tokens, its own truncation and padding, `[UNK]` not at 1."""
+    theirs = Tokenizer(models.WordLevel({"[PAD]": 0, "[CLS]": 7, "[UNK]": 3, "film": 9}, "[UNK]"))
+    theirs.pre_tokenizer = pre_tokenizers.Whitespace()
+    theirs.add_special_tokens([AddedToken("[CLS]"), AddedToken("[PAD]")])
+    theirs.post_processor = processors.TemplateProcessing("[CLS] $A", None, [("[CLS]", 7)])
+    theirs.enable_truncation(2)
+    theirs.enable_padding(length=5)
+    path = tmp_path / "tokenizer.json"
+    theirs.save(str(path))
+    tokenizer = build_tokenizer(iter(()), "", settings(path=str(path)), tmp_path)
+    texts = ["film film film", "a film", ""]
+    assert encode_texts(tokenizer, texts) == [[9, 9, 9], [3, 9], [3]]
+    assert vocabulary_size(tokenizer) == 10
+
+
+def test_a_tokenizer_without_unknown_tokens_will_do(tmp_path: Path) -> None:
+    theirs = Tokenizer(models.BPE())
+    theirs.pre_tokenizer = pre_tokenizers.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    theirs.train_from_iterator(
+        ["some text"], trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet)
+    )
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = read_tokenizer(tmp_path / "tokenizer.json")
+    (ids, nothing) = encode_texts(tokenizer, ["some \u4f60", ""])
+    assert tokenizer.decode(ids) != ""
+    assert nothing == [0]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "No such file"),
+        (b"", "no tokenizer.json"),
+        (b"{}", "no tokenizer.json"),
+        (b"\xff\xfe", "no tokenizer.json"),
+        (Tokenizer(models.BPE()).to_str().encode(), "no vocabulary"),
+    ],
+)
+def test_what_is_no_tokenizer_is_told(tmp_path: Path, content: bytes | None, says: str) -> None:
+    path = tmp_path / "tokenizer.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"tokenizer\.path=.*{says}"):
+        read_tokenizer(path)

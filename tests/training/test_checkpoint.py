@@ -7,7 +7,6 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from sentiment.config import TokenizerConfig, TruncationSide
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
 from sentiment.model.embedding import random_embedding
@@ -25,7 +24,7 @@ CONFIG = compose_train(
 
 @pytest.fixture
 def tokenizer() -> Tokenizer:
-    return train_tokenizer([["a fine film"]], TokenizerConfig(99, 1, None, TruncationSide.left))
+    return train_tokenizer([["a fine film"]], compose_train("tokenizer.min_frequency=1").tokenizer)
 
 
 @pytest.fixture
