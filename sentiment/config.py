@@ -50,6 +50,13 @@ class Pooling(Enum):
     attention = "attention"
 
 
+class Part(Enum):
+    """A part of the model that can be kept as it was loaded."""
+
+    embedding = "embedding"
+    encoder = "encoder"
+
+
 class Schedule(Enum):
     """How the learning rate moves after its linear warm-up."""
 
@@ -144,8 +151,6 @@ class EmbeddingsConfig:
     """A file in GloVe's text format, needed with `embeddings=glove`."""
     dimension: int | None
     """Width of a word vector; `None`: that of the file."""
-    freeze: bool
-    """Keep the vectors as they are instead of training them."""
 
     def __post_init__(self) -> None:
         dimension = self.dimension
@@ -157,7 +162,6 @@ class EmbeddingsConfig:
         else:
             _require(self.path is None, "embeddings.path", self.path, "null (or embeddings=glove)")
             _require(dimension is not None, "embeddings.dimension", dimension, "1 or more")
-            _require(not self.freeze, "embeddings.freeze", True, "false with random vectors")
 
 
 @dataclass
@@ -176,6 +180,8 @@ class ModelConfig:
     """Dropout on word vectors, one mask per review shared over time, in [0, 1)."""
     dropout: float
     """Dropout between layers (shared over time) and before the logit, in [0, 1)."""
+    freeze: list[Part]
+    """Parts that are not trained: what was loaded from vectors or from another run stays."""
 
     def __post_init__(self) -> None:
         _require(self.layers >= 1, "model.layers", self.layers, "1 or more")
@@ -268,6 +274,8 @@ class TrainConfig:
 
     seed: int
     """Seeds the weights, the order of the reviews and the dropout masks."""
+    init_from: str | None
+    """A run or checkpoint whose tokenizer, embedding and encoder to start from."""
     data: DataConfig
     split: SplitConfig
     tokenizer: TokenizerConfig
@@ -282,6 +290,17 @@ class TrainConfig:
         _require(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
         expected = "a data set (data=imdb or data=sample)"
         _require(self.data.source is not None, "data.source", None, expected)
+        if self.init_from is not None:
+            vectors, tokenizer = self.embeddings.source, self.tokenizer.path
+            comes = "with init_from, which brings its own"
+            random = vectors is EmbeddingSource.random
+            _require(random, "embeddings.source", vectors.value, f"random {comes}")
+            _require(tokenizer is None, "tokenizer.path", tokenizer, f"null {comes}")
+        elif self.model.freeze:
+            loaded = [Part.embedding] if self.embeddings.source is EmbeddingSource.glove else []
+            names = [part.value for part in self.model.freeze]
+            expected = "parts that were loaded from somewhere (init_from, or embeddings=glove)"
+            _require(self.model.freeze == loaded, "model.freeze", names, expected)
 
 
 @dataclass

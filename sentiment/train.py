@@ -25,11 +25,12 @@ def train(config: TrainConfig, directory: Path) -> None:
     from sentiment.report.metrics import binary_metrics
     from sentiment.report.run import write_environment, write_metrics
     from sentiment.report.tensorboard import Dashboard
-    from sentiment.text.tokenizer import build_tokenizer
+    from sentiment.text.tokenizer import build_tokenizer, unknown_id
     from sentiment.training.checkpoint import load_checkpoint, save_checkpoint
     from sentiment.training.inference import predict_logits
     from sentiment.training.loop import fit
     from sentiment.training.runtime import describe_environment, prepare, seed_everything
+    from sentiment.training.transfer import adopt_settings, build_from, freeze
 
     log = logging.getLogger(__name__)
     runtime = prepare(config.runtime)
@@ -39,10 +40,19 @@ def train(config: TrainConfig, directory: Path) -> None:
     if config.data.path is not None:
         config.data.path = os.path.abspath(os.path.expanduser(config.data.path))
 
+    source = None
+    if config.init_from is not None:
+        config.init_from = os.path.abspath(os.path.expanduser(config.init_from))
+        source = load_checkpoint(Path(config.init_from))
+        adopt_settings(config, source.config)
+
     splits = load_splits(config.data, config.split)
     hashes = {name: fingerprint(reviews) for name, reviews in splits.items()}
-    texts = (part["text"] for part in splits["train"].iter(1000))
-    tokenizer = build_tokenizer(texts, hashes["train"], config.tokenizer, runtime.cache_dir)
+    if source is None:
+        texts = (part["text"] for part in splits["train"].iter(1000))
+        tokenizer = build_tokenizer(texts, hashes["train"], config.tokenizer, runtime.cache_dir)
+    else:
+        tokenizer = source.tokenizer
     log.info(
         "%d reviews to train on, %d to validate, %d to test; vocabulary of %d",
         *map(len, splits.values()),
@@ -54,11 +64,22 @@ def train(config: TrainConfig, directory: Path) -> None:
         return reviews.truncate(config.tokenizer.max_length, config.tokenizer.truncation_side)
 
     train_reviews = encoded("train")
-    embedding, coverage = build_embedding(
-        config.embeddings, tokenizer.get_vocab(), train_reviews.ids
-    )
-    config.embeddings.dimension = embedding.embedding_dim
-    model = Classifier(embedding, config.model).to(runtime.device)
+    coverage: dict[str, float] = {}
+    if source is None:
+        embedding, coverage = build_embedding(
+            config.embeddings, tokenizer.get_vocab(), train_reviews.ids
+        )
+        config.embeddings.dimension = embedding.embedding_dim
+        model = Classifier(embedding, config.model)
+    else:
+        model = build_from(source, config.model)
+        unknown = (train_reviews.ids == unknown_id(tokenizer)).float().mean().item()
+        log.info(
+            "starting from %s, %d layers of %d; %.1f %% of the tokens are unknown to it",
+            *(source.folder, config.model.layers, config.model.hidden_size, 100 * unknown),
+        )
+    freeze(model, config.model.freeze)
+    model.to(runtime.device)
 
     def save(name: str, metrics: dict[str, float]) -> None:
         save_checkpoint(directory / "checkpoints" / name, model, tokenizer, config, metrics)

@@ -44,7 +44,7 @@ def build_embedding(
     coverage = vectors.coverage(ids.numpy())
     of_words, of_tokens = (100 * share for share in coverage.values())
     log.info("%s has %.2f %% of the words, %.2f %% of the tokens", path.name, of_words, of_tokens)
-    return pretrained_embedding(vectors, config.freeze), coverage
+    return pretrained_embedding(vectors), coverage
 
 
 def random_embedding(vocabulary_size: int, dimension: int) -> nn.Embedding:
@@ -54,7 +54,7 @@ def random_embedding(vocabulary_size: int, dimension: int) -> nn.Embedding:
     return embedding
 
 
-def pretrained_embedding(vectors: WordVectors, freeze: bool) -> nn.Embedding:
+def pretrained_embedding(vectors: WordVectors) -> nn.Embedding:
     """The given vectors `[V, E]`; words without one get random ones of the same spread."""
     values_VE, found_V = (torch.from_numpy(vectors.values_VE), torch.from_numpy(vectors.found_V))
     spread = values_VE[found_V].std(correction=0).item() if found_V.any() else RANDOM_STD
@@ -62,5 +62,4 @@ def pretrained_embedding(vectors: WordVectors, freeze: bool) -> nn.Embedding:
     embedding = nn.Embedding(*values_VE.shape)
     with torch.no_grad():
         embedding.weight.copy_(torch.where(found_V.unsqueeze(1), values_VE, random_VE))
-    embedding.weight.requires_grad = not freeze
     return embedding

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -115,6 +116,30 @@ def test_a_sweep_has_a_directory_per_job_and_the_seed_decides_the_bytes(
     assert same.read_bytes() == first.read_bytes()
     assert other.read_bytes() != first.read_bytes()
     assert load_file(other).keys() == load_file(first).keys()
+
+
+def test_a_run_starts_from_the_tokenizer_embedding_and_encoder_of_another(
+    trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    source, _ = trained
+    command = ("-m", "sentiment.train", *SMOKE, f"init_from={source}", "seed=1")
+    other_sizes = ("model.hidden_size=8", "embeddings.dimension=5", "tokenizer.vocabulary_size=10")
+    frozen = "model.freeze=[embedding,encoder]"
+    done = door(*command, *other_sizes, frozen, "hydra.run.dir=frozen", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"starting from {source / 'checkpoints/best'}, 2 layers of 16; 0.0 % of" in done.stdout
+    first, second = (run / "checkpoints/best" for run in (source, tmp_path / "frozen"))
+    before, after = (load_file(folder / "model.safetensors") for folder in (first, second))
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved == {"output.weight", "output.bias"}
+    assert (first / "tokenizer.json").read_bytes() == (second / "tokenizer.json").read_bytes()
+
+    done = door(*command, "hydra.run.dir=trained", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    after = load_file(tmp_path / "trained/checkpoints/best/model.safetensors")
+    assert not any(np.array_equal(before[name], after[name]) for name in before)
+    # Four small steps away from where it started, not somewhere else.
+    assert np.abs(after["embedding.weight"] - before["embedding.weight"]).max() < 0.01
 
 
 def test_help_explains_groups_overrides_and_results() -> None:

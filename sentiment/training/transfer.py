@@ -1,0 +1,41 @@
+"""Starting from another run's tokenizer, embedding and encoder instead of from random weights."""
+
+from sentiment.config import ModelConfig, Part, TrainConfig
+from sentiment.model.classifier import Classifier
+from sentiment.model.embedding import random_embedding
+from sentiment.text.tokenizer import vocabulary_size
+from sentiment.training.checkpoint import Checkpoint
+
+
+def adopt_settings(config: TrainConfig, source: TrainConfig) -> None:
+    """Take over what the loaded parts prescribe: the kind of tokenizer and the model's sizes."""
+    for name in ("model", "vocabulary_size", "min_frequency"):
+        setattr(config.tokenizer, name, getattr(source.tokenizer, name))
+    config.embeddings.dimension = source.embeddings.dimension
+    config.model.layers = source.model.layers
+    config.model.hidden_size = source.model.hidden_size
+
+
+def build_from(source: Checkpoint, config: ModelConfig) -> Classifier:
+    """A classifier with the embedding and the encoder of a checkpoint, and a new logit.
+
+    Args:
+        source: gives the weights.
+        config: of the new model, with the sizes of the source (`adopt_settings`).
+
+    Raises:
+        UserError: weights that do not fit the checkpoint's own configuration.
+    """
+    loaded = source.build_model()
+    embedding = random_embedding(vocabulary_size(source.tokenizer), loaded.embedding.embedding_dim)
+    model = Classifier(embedding, config)
+    for part in Part:
+        state = getattr(loaded, part.value).state_dict()
+        getattr(model, part.value).load_state_dict(state)
+    return model
+
+
+def freeze(model: Classifier, parts: list[Part]) -> None:
+    """Exclude parts of the model from training."""
+    for part in parts:
+        getattr(model, part.value).requires_grad_(False)
