@@ -23,9 +23,11 @@ def train(config: TrainConfig, directory: Path) -> None:
     from sentiment.model.classifier import Classifier
     from sentiment.model.embedding import build_embedding
     from sentiment.report.metrics import binary_metrics
+    from sentiment.report.progress import byte_progress
     from sentiment.report.run import write_environment, write_metrics
     from sentiment.report.tensorboard import Dashboard
     from sentiment.text.tokenizer import cached_tokenizer
+    from sentiment.text.vectors import find_vectors
     from sentiment.training.checkpoint import load_checkpoint, save_checkpoint
     from sentiment.training.inference import predict_logits
     from sentiment.training.loop import fit
@@ -39,6 +41,8 @@ def train(config: TrainConfig, directory: Path) -> None:
     if config.data.path is not None:
         config.data.path = os.path.abspath(os.path.expanduser(config.data.path))
 
+    with byte_progress("downloading word vectors") as show:
+        vectors_file = find_vectors(config.embeddings, runtime.cache_dir, show)
     splits = load_splits(config.data, config.split)
     hashes = {name: fingerprint(reviews) for name, reviews in splits.items()}
     texts = (part["text"] for part in splits["train"].iter(1000))
@@ -55,7 +59,7 @@ def train(config: TrainConfig, directory: Path) -> None:
 
     train_reviews = encoded("train")
     embedding, coverage = build_embedding(
-        config.embeddings, tokenizer.get_vocab(), train_reviews.ids
+        config.embeddings, vectors_file, tokenizer.get_vocab(), train_reviews.ids
     )
     config.embeddings.dimension = embedding.embedding_dim
     model = Classifier(embedding, config.model).to(runtime.device)

@@ -4,16 +4,15 @@ Shapes: V vocabulary, E width of a word vector.
 """
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from sentiment.config import EmbeddingsConfig, EmbeddingSource
-from sentiment.text.glove import WordVectors, read_glove
+from sentiment.config import EmbeddingsConfig
 from sentiment.text.tokenizer import PAD_ID
+from sentiment.text.vectors import WordVectors, read_vectors
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +20,13 @@ RANDOM_STD = 0.3
 
 
 def build_embedding(
-    config: EmbeddingsConfig, vocabulary: Mapping[str, int], ids: Tensor
+    config: EmbeddingsConfig, file: Path | None, vocabulary: Mapping[str, int], ids: Tensor
 ) -> tuple[nn.Embedding, dict[str, float]]:
     """Make the embedding that the configuration asks for.
 
     Args:
-        config: where vectors come from.
+        config: width and whether to freeze.
+        file: of vectors; `None`: they are random.
         vocabulary: ids by word.
         ids: tokens of the training reviews, to count what the vectors cover.
 
@@ -36,15 +36,13 @@ def build_embedding(
     Raises:
         UserError: a file of vectors that cannot be used.
     """
-    if config.source is EmbeddingSource.random:
+    if file is None:
         assert config.dimension is not None
         return random_embedding(len(vocabulary), config.dimension), {}
-    assert config.path is not None
-    path = Path(os.path.expanduser(config.path))
-    vectors = read_glove(path, vocabulary, config.dimension)
+    vectors = read_vectors(file, vocabulary, config.dimension)
     coverage = vectors.coverage(ids.numpy())
     of_words, of_tokens = (100 * share for share in coverage.values())
-    log.info("%s has %.2f %% of the words, %.2f %% of the tokens", path.name, of_words, of_tokens)
+    log.info("%s has %.2f %% of the words, %.2f %% of the tokens", file.name, of_words, of_tokens)
     return pretrained_embedding(vectors, config.freeze), coverage
 
 

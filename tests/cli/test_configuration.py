@@ -66,7 +66,7 @@ def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("objective.pos_weight=0", r"objective\.pos_weight is 0\.0, expected above 0"),
         ("tokenizer.vocabulary_size=1", r"tokenizer\.vocabulary_size is 1"),
         ("seed=-1", r"seed is -1"),
-        ("embeddings=glove", r"embeddings\.path is None, expected a GloVe text file"),
+        ("embeddings=glove", r"embeddings\.path is None, expected a file of vectors"),
         ("embeddings.path=x", r"embeddings\.path is x, expected null \(or embeddings=glove\)"),
         ("data=trained", r"data\.source is None, expected a data set"),
         ("data.path=nowhere", r"data\.path=.*/nowhere: not there; expected a folder with"),

@@ -4,8 +4,8 @@ import torch
 from sentiment.config import ModelConfig, Pooling
 from sentiment.model.classifier import Classifier
 from sentiment.model.embedding import pretrained_embedding, random_embedding
-from sentiment.text.glove import WordVectors
 from sentiment.text.tokenizer import PAD_ID
+from sentiment.text.vectors import WordVectors
 
 
 def classifier(*pooling: Pooling) -> Classifier:
