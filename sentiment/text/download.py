@@ -126,8 +126,8 @@ def _fetch_rest(
 ) -> bool:
     """Append what the partial file lacks; return whether there was something in it before."""
     size = _size(partial)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={size}-"} if size else {})
     with _network_errors():
+        request = urllib.request.Request(url, headers={"Range": f"bytes={size}-"} if size else {})
         try:
             response: http.client.HTTPResponse = opener.open(request, timeout=SECONDS_OF_SILENCE)
         except urllib.error.HTTPError as error:

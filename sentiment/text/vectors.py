@@ -177,7 +177,8 @@ def _read_lines(path: Path, dimension: int | None) -> Iterator[bytes]:
             "glove.6B.100d.txt, glove.6B.zip, cc.en.300.vec.gz"
         )
     try:
-        with _open(path, dimension) as file:
+        with _open(path, dimension) as content:
+            file = io.BufferedReader(content, BUFFER)
             if b"\0" in file.peek():
                 raise UserError(
                     f"{path} is binary, expected vectors as text: give fastText's .vec in place of "
@@ -196,18 +197,21 @@ def _read_lines(path: Path, dimension: int | None) -> Iterator[bytes]:
 
 
 @contextmanager
-def _open(path: Path, dimension: int | None) -> Iterator[io.BufferedReader]:
-    with path.open("rb") as file:
-        magic = file.peek()[:4]
+def _open(
+    path: Path, dimension: int | None
+) -> Iterator[io.FileIO | gzip.GzipFile | zipfile.ZipExtFile]:
+    with path.open("rb", buffering=0) as file:
+        magic = file.read(4)
+        file.seek(0)
         if magic.startswith(b"\x1f\x8b"):
             with gzip.GzipFile(fileobj=file) as content:
-                yield io.BufferedReader(content, BUFFER)
+                yield content
         elif magic in (b"PK\x03\x04", b"PK\x05\x06"):
             with (
                 zipfile.ZipFile(file) as archive,
                 archive.open(_choose_member(archive, path, dimension)) as member,
             ):
-                yield io.BufferedReader(cast(zipfile.ZipExtFile, member), BUFFER)
+                yield cast(zipfile.ZipExtFile, member)
         else:
             yield file
 
