@@ -251,7 +251,7 @@ class RuntimeConfig:
     threads: int | None
     """CPU threads; `None`: one per core that this process may use."""
     cache_dir: str
-    """Folder for tokenizers and encoded reviews; safe to delete."""
+    """Folder for tokenizers, encoded reviews and downloads; safe to delete."""
 
     def __post_init__(self) -> None:
         valid = self.threads is None or 1 <= self.threads <= 1024

@@ -8,14 +8,11 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sentiment.config import TokenizerConfig, TruncationSide
 from sentiment.errors import UserError
-from sentiment.text.tokenizer import train_tokenizer
 from sentiment.text.vectors import read_vectors
 
 VOCABULARY = {"<pad>": 0, "<unk>": 1, "the": 2, "café": 3, "zzz": 4}
@@ -214,13 +211,3 @@ def test_memory_is_that_of_the_vocabulary_not_of_the_file(tmp_path: Path) -> Non
     kilobytes, has_torch = printed.split()
     assert int(kilobytes) < 10_000
     assert has_torch == "False"
-
-
-def test_real_glove_covers_the_words_of_real_imdb(imdb_dir: Path, glove_file: Path) -> None:
-    texts = pq.read_table(imdb_dir / "train.parquet")["text"].to_pylist()[::10]
-    tokenizer = train_tokenizer([texts], TokenizerConfig(30_000, 2, None, TruncationSide.left))
-    vectors = read_vectors(glove_file, tokenizer.get_vocab(), dimension=50)
-    ids = np.concatenate([e.ids for e in tokenizer.encode_batch_fast(texts)]).astype(np.int32)
-    assert vectors.coverage(ids)["embeddings/token_coverage"] > 0.99
-    the = vectors.values_VE[tokenizer.get_vocab()["the"]]
-    np.testing.assert_allclose(the[:4], [0.418, 0.24968, -0.41242, 0.1217])
