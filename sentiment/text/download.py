@@ -61,6 +61,8 @@ def download(
     """
     name = re.sub(r"[^\w.-]", "_", url.rpartition("/")[2])[-100:]
     target = folder / f"{sha256[:16]}-{name}"
+    if target.is_file():
+        return target
     lock = FileLock(folder / f"{target.name}.lock")
     try:
         held = lock.acquire(timeout=0)
@@ -85,14 +87,14 @@ def download(
 def _fetch_verified(
     url: str, sha256: str, partial: Path, show: ShowBytes, attempts: int, pause: float
 ) -> None:
-    while True:
+    for is_last in (False, True):
         is_joined = _fetch_whole(url, partial, show, attempts, pause)
         with partial.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found == sha256:
             return
         partial.unlink()
-        if not is_joined:
+        if is_last or not is_joined:
             raise UserError(
                 f"{url} has the SHA-256 {found}, expected {sha256}: it is another file or was "
                 f"altered on its way, and has been deleted; try again, {WAY_OUT}"
@@ -117,7 +119,7 @@ def _fetch_whole(url: str, partial: Path, show: ShowBytes, attempts: int, pause:
                     f"cannot download {url}: {error}; {kept}try again later, {WAY_OUT}"
                 ) from error
             wait = pause * 2 ** (failures - 1)
-            log.info("%s: %s, after %d bytes; next attempt in %.0f s", url, error, size, wait)
+            log.info("%s: %s; %d bytes are here, next attempt in %.0f s", url, error, size, wait)
             time.sleep(wait)
 
 
@@ -166,7 +168,7 @@ def _network_errors() -> Iterator[None]:
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise _BrokenOffError(
-            str(reason) or type(reason).__name__, is_final=isinstance(error, ValueError)
+            str(reason) or type(reason).__name__, is_final=isinstance(reason, ValueError)
         ) from error
 
 

@@ -192,7 +192,8 @@ def _read_lines(path: Path, dimension: int | None) -> Iterator[bytes]:
     except DAMAGE as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UserError(
-            f"cannot read {path}: {reason}; is it whole? download or copy it again"
+            f"cannot read {path}: {reason}; if it is not whole, delete it, then download or copy "
+            "it again"
         ) from error
 
 

@@ -99,6 +99,16 @@ def test_what_has_arrived_is_kept_for_the_next_run(web: Web, tmp_path: Path) -> 
     assert ranges(web) == ["bytes=1000000-"]
 
 
+def test_a_silent_connection_is_given_up_and_continued(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sentiment.text.download.SECONDS_OF_SILENCE", 0.2)
+    web.cuts = [1_000_000]
+    web.stalls = True
+    fetch(web.url, tmp_path)
+    assert ranges(web) == [None, "bytes=1000000-"]
+
+
 def start_process(web: Web, folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", DOWNLOAD, web.url, sha256(CONTENT), str(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -159,6 +169,12 @@ def test_parts_of_two_versions_are_never_joined(web: Web, tmp_path: Path) -> Non
     web.content = CONTENT
     fetch(web.url, tmp_path)
     assert ranges(web)[-2:] == ["bytes=1000000-", None]
+
+
+def test_another_file_in_parts_is_tried_once_more_only(web: Web, tmp_path: Path) -> None:
+    web.content, web.cuts = OTHER, [1_000_000, 2_000_000] * 10
+    assert "has the SHA-256" in refusal(web.url, tmp_path)
+    assert ranges(web) == [None, "bytes=1000000-"] * 2
 
 
 @pytest.mark.parametrize(

@@ -122,9 +122,9 @@ MEMBERS = r"glove\.6B\.50d\.txt, glove\.6B\.100d\.txt, .*glove\.6B\.300d\.txt"
         (WORD2VEC_BINARY, None, r"is binary, expected.*load_word2vec_format\(BIN, binary=True\)"),
         (gzip.compress(WORD2VEC_BINARY), None, r"is binary"),
         (LINES.decode().encode("utf-16"), 3, r"is binary"),
-        (gzip.compress(LINES)[:-9], None, r"cannot read .*end-of-stream.*download or copy it"),
-        (gzip.compress(LINES)[:5], None, r"cannot read .*download or copy it"),
-        (glove_zip()[:-30], 100, r"cannot read .*not a zip file.*download or copy it"),
+        (gzip.compress(LINES)[:-9], None, r"cannot read .*end-of-stream.*delete it, then download"),
+        (gzip.compress(LINES)[:5], None, r"cannot read .*delete it, then download"),
+        (glove_zip()[:-30], 100, r"cannot read .*not a zip file.*delete it, then download"),
         (glove_zip().replace(b"the", b"\x01\x02\x03"), 17, rf"{MEMBERS}: .*dimension=17"),
         (glove_zip(), None, rf"holds {MEMBERS}: embeddings\.dimension=null"),
         (zipped(readme=b"hello"), 100, r"holds no \.txt or \.vec file"),
@@ -146,7 +146,7 @@ def test_a_zip_with_a_flipped_byte_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(stored, "w") as archive:
         archive.writestr("wiki.vec", LINES)
     damaged = stored.getvalue().replace(b"of 1 2 3", b"of 1 2 4")
-    with pytest.raises(UserError, match=r"cannot read .*CRC.*download or copy it"):
+    with pytest.raises(UserError, match=r"cannot read .*CRC.*delete it, then download"):
         read_vectors(write(tmp_path, damaged), VOCABULARY, None)
 
 
