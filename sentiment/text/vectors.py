@@ -12,8 +12,8 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -98,7 +98,25 @@ def read_vectors(path: Path, vocabulary: Mapping[str, int], dimension: int | Non
         UserError: a file that is missing, damaged, of another dimension or format, or that has
             none of the words.
     """
-    lines: Iterator[tuple[int, bytes]] = enumerate(_read_lines(path, dimension), start=1)
+    ids = {word.encode(): index for word, index in vocabulary.items()}
+    with closing(_read_lines(path, dimension)) as lines:
+        width, row_by_id = _select(enumerate(lines, start=1), path, ids, dimension)
+    if not row_by_id:
+        raise UserError(
+            f"{path} has no vector for any of the {len(vocabulary)} words of the training "
+            "reviews; expected vectors of words in their language"
+        )
+    values_VE = np.zeros((len(vocabulary), width), dtype=np.float32)
+    found_V = np.zeros(len(vocabulary), dtype=np.bool_)
+    for index, row in row_by_id.items():
+        values_VE[index], found_V[index] = row, True
+    return WordVectors(values_VE, found_V)
+
+
+def _select(
+    lines: Iterator[tuple[int, bytes]], path: Path, ids: Mapping[bytes, int], dimension: int | None
+) -> tuple[int, dict[int, NDArray[np.float32]]]:
+    """The width of the vectors, and those of the given words by id."""
     _, first = next(lines, (1, b""))
     words = None
     if header := HEADER.fullmatch(first):
@@ -111,7 +129,6 @@ def read_vectors(path: Path, vocabulary: Mapping[str, int], dimension: int | Non
     if width < 1:
         raise UserError(f"{path}, line 1: expected a word and its numbers, one space apart")
 
-    ids = {word.encode(): index for word, index in vocabulary.items()}
     row_by_id: dict[int, NDArray[np.float32]] = {}
     number = 1
     for number, line in lines:
@@ -137,16 +154,7 @@ def read_vectors(path: Path, vocabulary: Mapping[str, int], dimension: int | Non
             f"{path} ends after {number - 1} of the {words} words that line 1 speaks of; "
             "download it again, or correct line 1 if you shortened it"
         )
-    if not row_by_id:
-        raise UserError(
-            f"{path} has no vector for any of the {len(vocabulary)} words of the training "
-            "reviews; expected vectors of words in their language"
-        )
-    values_VE = np.zeros((len(vocabulary), width), dtype=np.float32)
-    found_V = np.zeros(len(vocabulary), dtype=np.bool_)
-    for index, row in row_by_id.items():
-        values_VE[index], found_V[index] = row, True
-    return WordVectors(values_VE, found_V)
+    return width, row_by_id
 
 
 def _expected(dimension: int | None) -> str:
@@ -168,7 +176,7 @@ def _parse(numbers: bytes) -> NDArray[np.float32]:
         return np.full(1, np.nan, dtype=np.float32)
 
 
-def _read_lines(path: Path, dimension: int | None) -> Iterator[bytes]:
+def _read_lines(path: Path, dimension: int | None) -> Generator[bytes]:
     """Lines without what may stand at their ends: spaces, as in fastText's files, and CRLF."""
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
