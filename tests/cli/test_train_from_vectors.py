@@ -8,11 +8,13 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from sentiment import evaluate, train
+from sentiment.data.reviews import SAMPLE
 from tests.cli.test_configuration import fail, run_door
 from tests.web import serve
 
@@ -30,16 +32,16 @@ def glove_zip() -> bytes:
     return buffer.getvalue()
 
 
-def overrides(url: str, content: bytes, cache: Path) -> tuple[str, ...]:
+def overrides(url: str, content: bytes, folder: Path) -> tuple[str, ...]:
+    """Train a tiny model on a few reviews of the sample, from the vectors at an address."""
+    for split in ("train", "test"):
+        reviews = pd.read_parquet(SAMPLE / f"{split}.parquet").groupby("label").head(60)
+        reviews.to_parquet(folder / f"{split}.parquet")
     return (
-        *(
-            "debug=smoke",
-            "trainer.max_train_batches=2",
-            "embeddings=glove_6b_50d",
-            "embeddings.dimension=50",
-        ),
-        *(f"embeddings.url={url}", f"embeddings.sha256={hashlib.sha256(content).hexdigest()}"),
-        *(f"runtime.cache_dir={cache}", "runtime.threads=1"),
+        *("embeddings=glove_6b_50d", f"embeddings.url={url}"),
+        f"embeddings.sha256='{hashlib.sha256(content).hexdigest()}'",
+        *(f"data.path={folder}", f"runtime.cache_dir={folder / 'cache'}", "runtime.threads=1"),
+        *("model.layers=1", "model.hidden_size=4", "trainer.epochs=1"),
     )
 
 
@@ -59,7 +61,7 @@ def test_downloaded_vectors_are_in_the_model_and_no_longer_needed(
     content = glove_zip()
     with serve(content) as web:
         web.cuts = [len(content) // 2]
-        vectors = overrides(web.url, content, tmp_path / "cache")
+        vectors = overrides(web.url, content, tmp_path)
         run_door(train.main, *vectors, "embeddings.freeze=true")
     (run,) = cwd.glob("outputs/train/*/*")
     metrics = json.loads((run / "metrics.json").read_text())
@@ -102,7 +104,7 @@ def test_a_download_that_fails_is_one_line_and_leaves_nothing(
     content = glove_zip()
     with serve(content) as web:
         web.statuses = statuses
-        vectors = overrides(web.url, content, tmp_path / "cache")
+        vectors = overrides(web.url, content, tmp_path)
         wrong = () if sha256 is None else (f"embeddings.sha256='{sha256}'",)
         line = fail(train.main, *vectors, *wrong, capsys=capsys, cwd=cwd)
     assert re.match(message, line)
