@@ -27,7 +27,6 @@ from sentiment.data.batches import collate, shuffled_batches, sorted_batches
 from sentiment.data.encoding import EncodedReviews, encode, fingerprint
 from sentiment.data.reviews import load_split
 from sentiment.model.classifier import Classifier
-from sentiment.model.embedding import random_embedding
 from sentiment.report.tensorboard import Dashboard
 from sentiment.text.tokenizer import PAD_ID, cached_tokenizer
 from sentiment.training.loop import fit
@@ -84,7 +83,7 @@ def train_pipeline(reviews: EncodedReviews, config: TrainConfig) -> float:
     """Seconds that this pipeline's own loop needs for one pass."""
     runtime = prepare(config.runtime)
     seed_everything(config.seed)
-    model = Classifier(random_embedding(VOCABULARY, EMBEDDING), config.model)
+    model = Classifier(nn.Embedding(VOCABULARY, EMBEDDING), config.model)
     labels_N = reviews.labels_N
     one_each = reviews.select(np.array([int(labels_N.argmin()), int(labels_N.argmax())]))
     with tempfile.TemporaryDirectory() as folder:

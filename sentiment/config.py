@@ -4,6 +4,7 @@ Hydra fills these classes from YAML and the command line, so types are checked t
 `__post_init__` checks what a type cannot say. Past the doors nobody sees a `DictConfig`.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -148,20 +149,33 @@ class EmbeddingsConfig:
 
     source: EmbeddingSource
     path: str | None
-    """A file in GloVe's text format, needed with `embeddings=glove`."""
+    """A file of vectors as text (GloVe, word2vec, fastText), plain, `.gz` or `.zip`."""
     dimension: int | None
     """Width of a word vector; `None`: that of the file."""
+    std: float | None
+    """Standard deviation of random vectors; `None`: that of the file's, for words it lacks."""
+    url: str | None = None
+    """Where to download the file from, once, if `path` does not give it."""
+    sha256: str | None = None
+    """Of the file at `url`, in hexadecimal digits."""
 
     def __post_init__(self) -> None:
-        dimension = self.dimension
+        dimension, std, url, sha256 = self.dimension, self.std, self.url, self.sha256
         valid = dimension is None or dimension >= 1
         _require(valid, "embeddings.dimension", dimension, "1 or more, or null")
+        _require(std is None or std > 0, "embeddings.std", std, "above 0, or null")
         if self.source is EmbeddingSource.glove:
-            expected = "a GloVe text file (embeddings.path=glove.6B.100d.txt)"
-            _require(self.path is not None, "embeddings.path", self.path, expected)
+            expected = "a file of vectors (or embeddings=glove_6b_100d, which downloads one)"
+            _require(self.path is not None or url is not None, "embeddings.path", None, expected)
+            valid = url is None or re.fullmatch(r"https?://[^\s/]+/\S*", url) is not None
+            _require(valid, "embeddings.url", url, "http://... or https://...")
+            valid = url is None or re.fullmatch("[0-9a-f]{64}", sha256 or "") is not None
+            _require(valid, "embeddings.sha256", sha256, "64 hexadecimal digits, in lower case")
         else:
             _require(self.path is None, "embeddings.path", self.path, "null (or embeddings=glove)")
+            _require(url is None, "embeddings.url", url, "null (or embeddings=glove_6b_100d)")
             _require(dimension is not None, "embeddings.dimension", dimension, "1 or more")
+            _require(std is not None, "embeddings.std", std, "above 0")
 
 
 @dataclass
@@ -261,7 +275,7 @@ class RuntimeConfig:
     threads: int | None
     """CPU threads; `None`: one per core that this process may use."""
     cache_dir: str
-    """Folder for tokenizers and encoded reviews; safe to delete."""
+    """Folder for tokenizers, encoded reviews and downloads; safe to delete."""
 
     def __post_init__(self) -> None:
         valid = self.threads is None or 1 <= self.threads <= 1024

@@ -23,9 +23,11 @@ def train(config: TrainConfig, directory: Path) -> None:
     from sentiment.model.classifier import Classifier
     from sentiment.model.embedding import build_embedding
     from sentiment.report.metrics import binary_metrics
+    from sentiment.report.progress import byte_progress
     from sentiment.report.run import write_environment, write_metrics
     from sentiment.report.tensorboard import Dashboard
     from sentiment.text.tokenizer import build_tokenizer, unknown_id
+    from sentiment.text.vectors import find_vectors
     from sentiment.training.checkpoint import load_checkpoint, save_checkpoint
     from sentiment.training.inference import predict_logits
     from sentiment.training.loop import fit
@@ -45,6 +47,8 @@ def train(config: TrainConfig, directory: Path) -> None:
         config.init_from = os.path.abspath(os.path.expanduser(config.init_from))
         source = load_checkpoint(Path(config.init_from))
         adopt_settings(config, source.config)
+    with byte_progress("downloading word vectors") as show:
+        vectors_file = find_vectors(config.embeddings, runtime.cache_dir, show)
 
     splits = load_splits(config.data, config.split)
     hashes = {name: fingerprint(reviews) for name, reviews in splits.items()}
@@ -67,7 +71,7 @@ def train(config: TrainConfig, directory: Path) -> None:
     coverage: dict[str, float] = {}
     if source is None:
         embedding, coverage = build_embedding(
-            config.embeddings, tokenizer.get_vocab(), train_reviews.ids
+            config.embeddings, vectors_file, tokenizer.get_vocab(), train_reviews.ids
         )
         config.embeddings.dimension = embedding.embedding_dim
         model = Classifier(embedding, config.model)

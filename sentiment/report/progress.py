@@ -3,7 +3,8 @@
 import logging
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -26,3 +27,30 @@ def progress(items: Collection[Item], description: str) -> Iterator[Item]:
             last = now
             log.info("%s: %d of %d, %.0f s", description, done, len(items), now - started)
         yield item
+
+
+@contextmanager
+def byte_progress(description: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Give a function that is told how many bytes of how many are there, and shows it.
+
+    Nothing is shown where it is never called.
+    """
+    last = time.monotonic()
+
+    def log_line(done: int, total: int | None) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            of_total = "" if total is None else f" of {total / 1e6:.0f}"
+            log.info("%s: %.0f%s MB", description, done / 1e6, of_total)
+
+    if not sys.stderr.isatty():
+        yield log_line
+        return
+    with tqdm(desc=description, unit="B", unit_scale=True, leave=False, delay=0.1) as bar:
+
+        def move_bar(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield move_bar

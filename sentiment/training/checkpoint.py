@@ -18,13 +18,12 @@ import safetensors.torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from yaml import YAMLError
 
 from sentiment.config import TrainConfig
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
-from sentiment.model.embedding import random_embedding
 from sentiment.text.tokenizer import vocabulary_size
 
 MANIFEST = "manifest.json"
@@ -51,7 +50,7 @@ class Checkpoint:
         dimension = self.config.embeddings.dimension
         if dimension is None:
             raise UserError(f"{self.folder / 'config.yaml'} has no embeddings.dimension")
-        embedding = random_embedding(vocabulary_size(self.tokenizer), dimension)
+        embedding = nn.Embedding(vocabulary_size(self.tokenizer), dimension)
         model = Classifier(embedding, self.config.model)
         expected = {name: (tuple(t.shape), t.dtype) for name, t in model.state_dict().items()}
         found = {name: (tuple(t.shape), t.dtype) for name, t in self.weights.items()}

@@ -1,9 +1,9 @@
 """Starting from another run's tokenizer, embedding and encoder instead of from random weights."""
 
+from torch import nn
+
 from sentiment.config import ModelConfig, Part, TrainConfig
 from sentiment.model.classifier import Classifier
-from sentiment.model.embedding import random_embedding
-from sentiment.text.tokenizer import vocabulary_size
 from sentiment.training.checkpoint import Checkpoint
 
 
@@ -27,8 +27,7 @@ def build_from(source: Checkpoint, config: ModelConfig) -> Classifier:
         UserError: weights that do not fit the checkpoint's own configuration.
     """
     loaded = source.build_model()
-    embedding = random_embedding(vocabulary_size(source.tokenizer), loaded.embedding.embedding_dim)
-    model = Classifier(embedding, config)
+    model = Classifier(nn.Embedding(*loaded.embedding.weight.shape), config)
     for part in Part:
         state = getattr(loaded, part.value).state_dict()
         getattr(model, part.value).load_state_dict(state)

@@ -1,6 +1,7 @@
 """What a user sees who mistypes: one line on standard error, exit code 2, nothing left behind."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,11 +67,15 @@ def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("objective.pos_weight=0", r"objective\.pos_weight is 0\.0, expected above 0"),
         ("tokenizer.vocabulary_size=1", r"tokenizer\.vocabulary_size is 1"),
         ("seed=-1", r"seed is -1"),
-        ("embeddings=glove", r"embeddings\.path is None, expected a GloVe text file"),
+        ("embeddings=glove", r"embeddings\.path is None, expected a file of vectors"),
         ("embeddings.path=x", r"embeddings\.path is x, expected null \(or embeddings=glove\)"),
         ("model.freeze=[encoder]", r"model\.freeze is \['encoder'\], expected parts .*init_from"),
         ("model.freeze=[output]", r"model\.freeze\[0\]: Invalid value 'output'"),
         ("init_from=nowhere", r"/nowhere is no checkpoint: it does not exist"),
+        (
+            "embeddings.url=http://x/y",
+            r"embeddings\.url is .*, expected null \(or embeddings=glove_6b",
+        ),
         ("data=trained", r"data\.source is None, expected a data set"),
         ("data.path=nowhere", r"data\.path=.*/nowhere: not there; expected a folder with"),
         ("a b", r"cannot read 'a b', expected KEY=VALUE"),
@@ -144,6 +149,29 @@ def test_the_traceback_is_there_for_those_who_ask(
         run_door(train.main, "model.dropout=1.5")
     with pytest.raises(Exception, match="droput"):
         run_door(train.main, "model.droput=1.5")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("embeddings.url=ftp://x/y", r"embeddings\.url is ftp://x/y, expected http://"),
+        ("embeddings.sha256=null", r"embeddings\.sha256 is None, expected 64 hexadecimal digits"),
+        ("embeddings.dimension=0", r"embeddings\.dimension is 0, expected 1 or more"),
+    ],
+)
+def test_a_wrong_address_of_vectors_is_one_line(
+    override: str, message: str, cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = fail(train.main, "embeddings=glove_6b_100d", override, capsys=capsys, cwd=cwd)
+    assert re.search(message, line)
+
+
+@pytest.mark.parametrize("dimension", [50, 100, 200, 300])
+def test_each_choice_of_glove_is_the_same_archive_in_another_width(dimension: int) -> None:
+    chosen = compose_train(f"embeddings=glove_6b_{dimension}d").embeddings
+    assert chosen == replace(
+        compose_train("embeddings=glove_6b_100d").embeddings, dimension=dimension
+    )
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -1,17 +1,18 @@
 import pytest
 import torch
+from torch import nn
 
 from sentiment.config import ModelConfig, Pooling
 from sentiment.model.classifier import Classifier
-from sentiment.model.embedding import pretrained_embedding, random_embedding
-from sentiment.text.glove import WordVectors
+from sentiment.model.embedding import pretrained_embedding
 from sentiment.text.tokenizer import PAD_ID
+from sentiment.text.vectors import WordVectors
 
 
 def classifier(*pooling: Pooling) -> Classifier:
     torch.manual_seed(0)
     config = ModelConfig(2, 8, list(pooling), 0.1, 0.5, 0.3, freeze=[])
-    return Classifier(random_embedding(20, 6), config)
+    return Classifier(nn.Embedding(20, 6), config)
 
 
 @pytest.mark.parametrize("pooling", [*Pooling, tuple(Pooling)], ids=str)
@@ -62,6 +63,6 @@ def test_pretrained_vectors_are_kept_and_missing_words_get_random_ones() -> None
     values = torch.arange(12, dtype=torch.float32).view(4, 3)
     found = torch.tensor([False, False, True, True])
     vectors = WordVectors(values.numpy(), found.numpy())
-    embedding = pretrained_embedding(vectors)
+    embedding = pretrained_embedding(vectors, std=None)
     assert torch.equal(embedding.weight[2:], values[2:])
     assert embedding.weight[:2].abs().min() > 0

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer
+from torch import nn
 
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
-from sentiment.model.embedding import random_embedding
 from sentiment.text.tokenizer import train_tokenizer
 from sentiment.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.conftest import compose_train
@@ -30,7 +30,7 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture
 def model(tokenizer: Tokenizer) -> Classifier:
     torch.manual_seed(0)
-    return Classifier(random_embedding(tokenizer.get_vocab_size(), 3), CONFIG.model).eval()
+    return Classifier(nn.Embedding(tokenizer.get_vocab_size(), 3), CONFIG.model).eval()
 
 
 @pytest.fixture

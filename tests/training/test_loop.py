@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from sentiment.config import Device, Precision, RuntimeConfig, TrainConfig
 from sentiment.data.encoding import EncodedReviews
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
-from sentiment.model.embedding import random_embedding
 from sentiment.report.tensorboard import Dashboard
 from sentiment.training.inference import predict_logits
 from sentiment.training.loop import fit
@@ -45,7 +45,7 @@ def run(
         *overrides,
     )
     seed_everything(config.seed)
-    model = Classifier(random_embedding(20, 8), config.model)
+    model = Classifier(nn.Embedding(20, 8), config.model)
     saved: list[tuple[str, float]] = []
     dashboard = Dashboard(directory)
     best = fit(
@@ -129,7 +129,7 @@ def test_positive_weight_moves_the_logits_up(tmp_path: Path) -> None:
 
 
 def test_predictions_come_in_the_reviews_order() -> None:
-    model = Classifier(random_embedding(20, 8), compose_train("model.hidden_size=8").model)
+    model = Classifier(nn.Embedding(20, 8), compose_train("model.hidden_size=8").model)
     logits_N = predict_logits(model, VALIDATION, CPU)
     for row in (0, 17, 99):
         start, length = int(VALIDATION.starts_N[row]), int(VALIDATION.lengths_N[row])
