@@ -9,7 +9,7 @@ first, reviews of one film are neighbours, and no film is in both files.
 Every template is written once and serves both labels: ``{true}`` is the reviewer's own verdict and
 ``{false}`` its opposite. "It is not {false}, it is {true}" therefore holds the same words in a
 negative and in a positive review, and only their order tells the two apart. A model that counts
-words is left with the ``PLAIN`` reviews and guesses the rest (about 0.65 accuracy), whereas one
+words is left with the ``PLAIN`` reviews and guesses the rest (about 0.7 accuracy), whereas one
 that reads in sequence can get nearly all of them right.
 """
 
@@ -24,15 +24,13 @@ import pyarrow.parquet as pq
 
 REVIEWS_PER_CLASS = {"train": 2000, "test": 500}
 REVIEWS_PER_FILM = (4, 8)
-MEDIAN_TOKENS, LENGTH_SPREAD, MAX_TOKENS = (42, 0.6, 265)  # the last sentence may overshoot
+MEDIAN_TOKENS, LENGTH_SPREAD, MAX_TOKENS = (22, 0.6, 265)  # the last sentence may overshoot
 Cue = tuple[str, ...]  # sentences that give one verdict; neutral ones may stand between them
 
 # fmt: off
 ADJECTIVES = (
-    ("dull", "dreadful", "tedious", "clumsy", "boring", "lifeless", "awful", "shallow", "tiresome",
-     "bland", "pointless", "predictable", "stale", "muddled", "forgettable", "dreary"),
-    ("moving", "gripping", "funny", "tender", "brilliant", "charming", "delightful", "superb",
-     "enchanting", "witty", "thrilling", "wonderful", "lively", "clever", "absorbing", "memorable"),
+    ("dull", "dreadful", "tedious", "clumsy", "boring", "lifeless", "awful", "shallow"),
+    ("moving", "gripping", "funny", "tender", "brilliant", "charming", "delightful", "superb"),
 )
 VERBS = (("hated", "loathed", "disliked", "despised"), ("loved", "enjoyed", "admired", "adored"))
 
@@ -76,7 +74,7 @@ SWAPPED: tuple[Cue, ...] = (
     ("It could so easily have been {false}.", "Instead it is {true}."),
     ("Instead of being {false}, as {many} say, {it} turns out {true}.",),
 )
-KINDS, KIND_WEIGHTS = (PLAIN, REPORTED, SWAPPED), (0.30, 0.20, 0.50)
+KINDS, KIND_WEIGHTS = (PLAIN, REPORTED, SWAPPED), (0.42, 0.20, 0.38)
 
 OPENERS = (
     "I saw {title} by {director} at a small cinema in {city} last week.",
