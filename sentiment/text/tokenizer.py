@@ -67,13 +67,14 @@ def read_tokenizer(path: Path) -> Tokenizer:
     """
     try:
         tokenizer = Tokenizer.from_str(path.read_text("utf-8"))
+        tokenizer.encode("\U0010ffff")  # some can only encode what they know
     except OSError as error:
         raise UserError(
             f"tokenizer.path={path}: {error.strerror}; expected a tokenizer.json"
         ) from error
     except Exception as error:  # the library raises nothing more specific
         raise UserError(
-            f"tokenizer.path={path} is no tokenizer.json of the tokenizers library: {error}"
+            f"tokenizer.path={path} is no usable tokenizer.json of the tokenizers library: {error}"
         ) from error
     if vocabulary_size(tokenizer) == 0:
         raise UserError(f"tokenizer.path={path} has no vocabulary; expected one token or more")

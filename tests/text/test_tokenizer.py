@@ -1,5 +1,7 @@
+import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ from sentiment.text.tokenizer import (
     vocabulary_size,
 )
 
+FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 PIECES = (TokenizerModel.bpe, TokenizerModel.wordpiece)
 REVIEWS = [["The film is lovely. " * 3, "I loved the acting, I hated the lighting!"] * 5]
 
@@ -158,9 +161,13 @@ def test_a_tokenizer_without_unknown_tokens_will_do(tmp_path: Path) -> None:
     ("content", "says"),
     [
         (None, "No such file"),
-        (b"", "no tokenizer.json"),
-        (b"{}", "no tokenizer.json"),
-        (b"\xff\xfe", "no tokenizer.json"),
+        (b"", "no usable tokenizer.json"),
+        (b"{}", "no usable tokenizer.json"),
+        (b"\xff\xfe", "no usable tokenizer.json"),
+        (
+            Tokenizer(models.WordLevel({"film": 0}, "[UNK]")).to_str().encode(),
+            r"Missing \[UNK\] token",
+        ),
         (Tokenizer(models.BPE()).to_str().encode(), "no vocabulary"),
     ],
 )
@@ -170,3 +177,34 @@ def test_what_is_no_tokenizer_is_told(tmp_path: Path, content: bytes | None, say
         path.write_bytes(content)
     with pytest.raises(UserError, match=rf"tokenizer\.path=.*{says}"):
         read_tokenizer(path)
+
+
+VALID = [
+    train_tokenizer(REVIEWS, settings(60, model=model)).to_str().encode()
+    for model in TokenizerModel
+]
+
+
+@st.composite
+def nearly_tokenizers(draw: st.DrawFn) -> bytes:
+    """A real `tokenizer.json` with a piece of it replaced."""
+    content = draw(st.sampled_from(VALID))
+    start = draw(st.integers(0, len(content)))
+    end = start + draw(st.integers(0, 40))
+    values = (b"", b"0", b"-1", b"null", b"[]", b"{}", b'""', b"99999999999", b'"[a"', b"}")
+    return content[:start] + draw(st.sampled_from(values) | st.binary(max_size=4)) + content[end:]
+
+
+@hypothesis.settings(max_examples=FUZZ_EXAMPLES, deadline=None)
+@given(st.binary(max_size=200) | nearly_tokenizers())
+def test_any_bytes_are_a_tokenizer_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "tokenizer.json"
+    path.write_bytes(content)
+    try:
+        tokenizer = read_tokenizer(path)
+    except UserError:
+        return
+    for ids in encode_texts(tokenizer, ["I loved the film", ""]):
+        assert 0 <= min(ids) <= max(ids) < vocabulary_size(tokenizer)
