@@ -15,11 +15,11 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
     # torch and datasets take seconds to import: `--help` and a mistyped setting do not wait.
     import logging
     import os
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
-    from sentiment.config import Precision
+    from sentiment.config import DataSource, Precision
     from sentiment.data.encoding import encode, fingerprint
-    from sentiment.data.reviews import LABEL_NAMES, load_split
+    from sentiment.data.reviews import label_names, load_test
     from sentiment.report.metrics import binary_metrics
     from sentiment.report.run import write_environment, write_metrics
     from sentiment.training.checkpoint import load_checkpoint
@@ -31,12 +31,19 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
     if config.runtime.precision is Precision.auto:
         config.runtime.precision = checkpoint.config.runtime.precision
     runtime = prepare(config.runtime)
-    data = config.data
+    data, trained_on = config.data, checkpoint.config.data
     if data.source is None:
-        trained_on = checkpoint.config.data
-        data = replace(trained_on, path=data.path or trained_on.path)
+        given = {name: value for name, value in asdict(data).items() if value}
+        data = replace(trained_on, **given)
+    elif data.source is trained_on.source is DataSource.files:
+        data = replace(
+            data,
+            negative=data.negative or trained_on.negative,
+            positive=data.positive or trained_on.positive,
+        )
 
-    reviews = load_split(data, "test")
+    reviews = load_test(data, checkpoint.config.split)
+    names = label_names(reviews)
     data_sha256 = fingerprint(reviews)
     tokenizing = checkpoint.config.tokenizer
     encoded = encode(reviews, data_sha256, checkpoint.tokenizer, runtime.cache_dir).truncate(
@@ -53,9 +60,9 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
         *(metrics["accuracy"], metrics["accuracy_low"], metrics["accuracy_high"]),
         *(metrics["loss"], metrics["f1"], metrics["auroc"]),
     )
-    log.info("  %-18s %12s %12s", "", *(f"said {name}" for name in LABEL_NAMES))
+    log.info("  %-18s %12s %12s", "", *(f"said {name}" for name in names))
     for name, counts in zip(
-        LABEL_NAMES,
+        names,
         (("true_negatives", "false_positives"), ("false_negatives", "true_positives")),
         strict=True,
     ):

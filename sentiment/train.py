@@ -19,7 +19,7 @@ def train(config: TrainConfig, directory: Path) -> None:
 
     from sentiment.config import flatten
     from sentiment.data.encoding import EncodedReviews, encode, fingerprint
-    from sentiment.data.reviews import load_splits
+    from sentiment.data.reviews import label_names, labels_of, load_splits
     from sentiment.model.classifier import Classifier
     from sentiment.model.embedding import build_embedding
     from sentiment.report.metrics import binary_metrics
@@ -29,6 +29,7 @@ def train(config: TrainConfig, directory: Path) -> None:
     from sentiment.training.checkpoint import load_checkpoint, save_checkpoint
     from sentiment.training.inference import predict_logits
     from sentiment.training.loop import fit
+    from sentiment.training.objectives import resolve_pos_weight
     from sentiment.training.runtime import describe_environment, prepare, seed_everything
 
     log = logging.getLogger(__name__)
@@ -36,10 +37,14 @@ def train(config: TrainConfig, directory: Path) -> None:
     seed_everything(config.seed)
     # What the checkpoint says of the run: as it was, not as it was asked for.
     config.runtime.precision = runtime.precision
-    if config.data.path is not None:
-        config.data.path = os.path.abspath(os.path.expanduser(config.data.path))
+    for name in ("path", "train", "validation", "test"):
+        if (path := getattr(config.data, name)) is not None:
+            setattr(config.data, name, os.path.abspath(os.path.expanduser(path)))
 
     splits = load_splits(config.data, config.split)
+    config.data.negative, config.data.positive = label_names(splits["train"])
+    train_labels_N = labels_of(splits["train"])
+    config.objective.pos_weight = resolve_pos_weight(config.objective, train_labels_N)
     hashes = {name: fingerprint(reviews) for name, reviews in splits.items()}
     texts = (part["text"] for part in splits["train"].iter(1000))
     tokenizer = cached_tokenizer(texts, hashes["train"], config.tokenizer, runtime.cache_dir)
@@ -47,6 +52,10 @@ def train(config: TrainConfig, directory: Path) -> None:
         "%d reviews to train on, %d to validate, %d to test; vocabulary of %d",
         *map(len, splits.values()),
         tokenizer.get_vocab_size(),
+    )
+    log.info(
+        "%.1f %% of the training reviews are positive; objective.pos_weight is %.4g",
+        *(100 * train_labels_N.mean(), config.objective.pos_weight),
     )
 
     def encoded(name: str) -> EncodedReviews:

@@ -1,0 +1,267 @@
+"""A user's own reviews: which column is the text, which the label, and what its two values mean."""
+
+import logging
+import os
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import ClassLabel, Dataset, Value
+from numpy.typing import NDArray
+
+from sentiment.config import DataConfig, SplitConfig
+from sentiment.data.labels import MISSING, read_labels
+from sentiment.data.tables import read_table
+from sentiment.errors import UserError
+
+log = logging.getLogger(__name__)
+
+TEXTS = ("text", "review", "review_text", "sentence", "content", "comment", "body", "message")
+LABELS = ("label", "sentiment", "target", "class", "rating", "polarity")
+
+
+def read_splits(data: DataConfig, split: SplitConfig) -> tuple[Dataset, Dataset, Dataset]:
+    """Read the files; what has no file of its own is set aside from the training reviews.
+
+    Args:
+        data: the files, their columns and labels.
+        split: the share to set aside, and the seed of the draw.
+
+    Returns:
+        Training, validation and test reviews, with the columns `text` and `label`; the latter is
+        a `ClassLabel` that knows the two values by the names of the training file.
+
+    Raises:
+        UserError: files, columns, texts or labels that cannot be used.
+    """
+    if data.group_column is not None and None not in (data.validation, data.test):
+        raise UserError(
+            f"data.group_column is {data.group_column}, expected null where data.validation and "
+            "data.test are given: nothing is split"
+        )
+    train = _read(data, "train")
+    negative, positive = train.features["label"].names
+    data = replace(data, negative=negative, positive=positive)
+    if data.test is not None:
+        test = _read(data, "test")
+    else:
+        train, test = _set_aside(train, "test", data, split)
+    if data.validation is not None:
+        validation = _read(data, "validation")
+    else:
+        train, validation = _set_aside(train, "validation", data, split)
+    return _reviews_of(train), _reviews_of(validation), _reviews_of(test)
+
+
+def read_test(data: DataConfig, split: SplitConfig) -> Dataset:
+    """The `test` of `read_splits` alone, from its own file or set aside in the same way."""
+    if data.test is not None:
+        return _read(data, "test")
+    _, test = _set_aside(_read(data, "train"), "test", data, split)
+    return _reviews_of(test)
+
+
+def draw_rows(
+    labels_N: NDArray[np.int64], fraction: float, generator: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Draw the same share of each class at random, row by row.
+
+    Args:
+        labels_N: 0 or 1 per review.
+        fraction: the share to draw, in (0, 1).
+        generator: decides which rows.
+
+    Returns:
+        True where the review is drawn.
+    """
+    mask_N = np.zeros(len(labels_N), dtype=np.bool_)
+    for label in (0, 1):
+        rows = generator.permutation(np.flatnonzero(labels_N == label))
+        mask_N[rows[: round(len(rows) * fraction)]] = True
+    return mask_N
+
+
+def draw_groups(
+    labels_N: NDArray[np.int64],
+    groups_N: NDArray[np.int64],
+    fraction: float,
+    generator: np.random.Generator,
+) -> NDArray[np.bool_]:
+    """Draw whole groups at random, so that about the same share of each class is drawn.
+
+    Groups come in random order; one is taken where it brings the drawn reviews of the two classes
+    nearer (in the Euclidean sense) to the wanted ones.
+
+    Args:
+        labels_N: 0 or 1 per review.
+        groups_N: the number of its group, from 0.
+        fraction: the share to draw, in (0, 1).
+        generator: decides the order.
+
+    Returns:
+        True where the review is drawn.
+    """
+    sizes_G2 = np.zeros((groups_N.max() + 1, 2))
+    np.add.at(sizes_G2, (groups_N, labels_N), 1)
+    missing_2 = sizes_G2.sum(axis=0) * fraction
+    drawn_G = np.zeros(len(sizes_G2), dtype=np.bool_)
+    for group in generator.permutation(len(sizes_G2)):
+        left_2 = missing_2 - sizes_G2[group]
+        if left_2 @ left_2 < missing_2 @ missing_2:
+            drawn_G[group], missing_2 = True, left_2
+    return drawn_G[groups_N]
+
+
+def _set_aside(
+    reviews: Dataset, name: str, data: DataConfig, split: SplitConfig
+) -> tuple[Dataset, Dataset]:
+    fraction, generator = split.validation_fraction, _generator(split, name)
+    labels_N = _numbers(reviews, "label")
+    if data.group_column is None:
+        mask_N = draw_rows(labels_N, fraction, generator)
+        how = "stratified by label"
+    else:
+        mask_N = draw_groups(labels_N, _numbers(reviews, "group"), fraction, generator)
+        how = f"in whole groups of {data.group_column}"
+    for part_N, side in ((labels_N[mask_N], name), (labels_N[~mask_N], "training")):
+        if len(np.unique(part_N)) < 2:
+            raise UserError(
+                f"data.{name} is not given, and split.validation_fraction={fraction} of "
+                f"{len(reviews)} reviews {how} leaves a class without {side} reviews; give "
+                f"data.{name}=FILE, or more reviews"
+            )
+    log.info(
+        "no data.%s given: %d of %d reviews of data.train set aside, %s",
+        *(name, mask_N.sum(), len(reviews), how),
+    )
+    return reviews.select(np.flatnonzero(~mask_N)), reviews.select(np.flatnonzero(mask_N))
+
+
+def _reviews_of(part: Dataset) -> Dataset:
+    return part.select_columns(["text", "label"])
+
+
+def _generator(split: SplitConfig, name: str) -> np.random.Generator:
+    # Drawn apart, so that the test reviews can be found again alone.
+    return np.random.default_rng([split.seed, ("test", "validation").index(name)])
+
+
+def _numbers(reviews: Dataset, column: str) -> NDArray[np.int64]:
+    values = reviews.select_columns(column).with_format("arrow")[:][column]
+    numbers_N: NDArray[np.int64] = values.to_numpy()
+    return numbers_N
+
+
+def _read(data: DataConfig, name: str) -> Dataset:
+    """One file as `text` and `label`, the training file with the `group` that may be asked for."""
+    path = Path(os.path.expanduser(getattr(data, name)))
+    where = f"data.{name}={path}"
+    table = read_table(path, f"data.{name}")
+    text = _find(table, data.text_column, TEXTS, "data.text_column", where)
+    label = _find(table, data.label_column, LABELS, "data.label_column", where)
+    if text == label:
+        raise UserError(
+            f"data.text_column and data.label_column are both {text!r}, expected two columns of "
+            f"{where}"
+        )
+    if table.features[text] == Value("large_string"):
+        table = table.cast_column(text, Value("string"))
+    columns: pa.Table = table.with_format("arrow")[:]
+    _refuse_unusable(columns[text], f"{where}, column {text!r}")
+    names, labels_N = read_labels(
+        *(columns[label], table.features[label], data.negative, data.positive),
+        f"{where}, column {label!r}",
+    )
+    reviews = table.select_columns(text).rename_column(text, "text")
+    reviews = reviews.add_column("label", labels_N, feature=ClassLabel(names=names))
+    if name == "train" and data.group_column is not None:
+        group = _find(table, data.group_column, (), "data.group_column", where)
+        reviews = reviews.add_column("group", _groups(columns[group], f"{where}, column {group!r}"))
+
+    missing_N = _is_empty(columns[text]) | (labels_N == MISSING)
+    if missing_N.any():
+        count, first = missing_N.sum(), missing_N.argmax() + 1
+        if not data.drop_empty:
+            raise UserError(
+                f"{where}: {count} of {len(table)} rows have no text or no label, the first is "
+                f"data row {first}; fill them in, or drop them with data.drop_empty=true"
+            )
+        log.info("%s: dropped %d rows without a text or a label", where, count)
+        reviews = reviews.select(np.flatnonzero(~missing_N))
+    sizes = np.bincount(labels_N[~missing_N], minlength=2)
+    if not sizes.all():
+        found = f"only the label {names[sizes.argmax()]!r}" if sizes.any() else "no rows"
+        raise UserError(f"{where}, column {label!r} has {found}, expected {' and '.join(names)}")
+    return reviews
+
+
+def _find(
+    table: Dataset, given: str | None, usual: Collection[str], setting: str, where: str
+) -> str:
+    names: list[str] = table.column_names
+    if given is not None:
+        if given not in names:
+            raise UserError(f"{where} has no column {given!r} ({setting}), only {_quoted(names)}")
+        return given
+    found = [name for name in names if name.strip().casefold() in usual]
+    if len(found) != 1:
+        state = f"both {_quoted(found)}" if found else f"only {_quoted(names)}"
+        raise UserError(
+            f"{where} has {state}: say which is the {setting.removeprefix('data.')} with "
+            f"{setting}=NAME (a file without a header needs one)"
+        )
+    return found[0]
+
+
+def _refuse_unusable(texts: pa.ChunkedArray, where: str) -> None:
+    if not pa.types.is_string(texts.type):
+        raise UserError(f"{where} is of the type {texts.type}, expected strings")
+    row = 0
+    for chunk in texts.chunks:
+        try:
+            chunk.validate(full=True)
+        except pa.ArrowInvalid:
+            for text in chunk:
+                row += 1
+                try:
+                    text.as_py()
+                except UnicodeDecodeError as error:
+                    raise UserError(
+                        f"{where} is not UTF-8 in data row {row} at byte {error.start} of the text"
+                    ) from error
+        row += len(chunk)
+    if len(texts) >= 10 and len(pc.unique(texts.slice(0, 1000))) <= 2:
+        values = pc.unique(texts)
+        if len(values) <= 2:
+            listed = " and ".join(f"{value.as_py()!r:.40}" for value in values)
+            raise UserError(
+                f"{where} has only the texts {listed}: are they labels? Say which column is which "
+                "with data.text_column=NAME data.label_column=NAME"
+            )
+
+
+def _is_empty(texts: pa.ChunkedArray) -> NDArray[np.bool_]:
+    empty = pc.or_(pc.utf8_is_space(texts), pc.equal(pc.binary_length(texts), 0))
+    mask_N: NDArray[np.bool_] = pc.fill_null(empty, True).to_numpy()
+    return mask_N
+
+
+def _groups(column: pa.ChunkedArray, where: str) -> NDArray[np.int64]:
+    if pa.types.is_nested(column.type):
+        raise UserError(f"{where} is of the type {column.type}, expected strings or numbers")
+    missing_N = _is_empty(column.cast(pa.string()))
+    if missing_N.any():
+        raise UserError(
+            f"{where} has {missing_N.sum()} rows without a group, the first is data row "
+            f"{missing_N.argmax() + 1}; give each a group of its own where it belongs to none"
+        )
+    groups_N: NDArray[np.int64] = pc.index_in(column, pc.unique(column)).to_numpy()
+    return groups_N.astype(np.int64)
+
+
+def _quoted(names: list[str]) -> str:
+    more = [f"and {len(names) - 20} more"] if len(names) > 20 else []
+    return ", ".join([*(f"{name!r:.40}" for name in names[:20]), *more])
