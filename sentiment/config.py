@@ -215,15 +215,17 @@ class ModelConfig:
 class ObjectiveConfig:
     """What is minimised: `BCEWithLogitsLoss`."""
 
-    pos_weight: float | int | str
-    """Weight of the positive reviews' loss; above 1 trades precision for recall. `auto`: negative
-    over positive training reviews, which gives both classes the same weight; a checkpoint has the
-    number."""
+    pos_weight: str
+    """Weight of the positive reviews' loss, a number; above 1 trades precision for recall. `auto`:
+    negative over positive training reviews, which gives both classes the same weight; the
+    checkpoint of such a run has the number. (OmegaConf has no `float | Literal["auto"]`.)"""
 
     def __post_init__(self) -> None:
-        weight = self.pos_weight
-        valid = weight == "auto" if isinstance(weight, str) else weight > 0
-        _require(valid, "objective.pos_weight", weight, "a number above 0, or auto")
+        try:
+            valid = self.pos_weight == "auto" or 0 < float(self.pos_weight) < float("inf")
+        except ValueError:
+            valid = False
+        _require(valid, "objective.pos_weight", self.pos_weight, "a number above 0, or auto")
 
 
 @dataclass

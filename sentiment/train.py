@@ -19,7 +19,7 @@ def train(config: TrainConfig, directory: Path) -> None:
 
     from sentiment.config import flatten
     from sentiment.data.encoding import EncodedReviews, encode, fingerprint
-    from sentiment.data.reviews import label_names, labels_of, load_splits
+    from sentiment.data.reviews import label_names, load_splits
     from sentiment.model.classifier import Classifier
     from sentiment.model.embedding import build_embedding
     from sentiment.report.metrics import binary_metrics
@@ -43,8 +43,6 @@ def train(config: TrainConfig, directory: Path) -> None:
 
     splits = load_splits(config.data, config.split)
     config.data.negative, config.data.positive = label_names(splits["train"])
-    train_labels_N = labels_of(splits["train"])
-    config.objective.pos_weight = resolve_pos_weight(config.objective, train_labels_N)
     hashes = {name: fingerprint(reviews) for name, reviews in splits.items()}
     texts = (part["text"] for part in splits["train"].iter(1000))
     tokenizer = cached_tokenizer(texts, hashes["train"], config.tokenizer, runtime.cache_dir)
@@ -53,16 +51,18 @@ def train(config: TrainConfig, directory: Path) -> None:
         *map(len, splits.values()),
         tokenizer.get_vocab_size(),
     )
-    log.info(
-        "%.1f %% of the training reviews are positive; objective.pos_weight is %.4g",
-        *(100 * train_labels_N.mean(), config.objective.pos_weight),
-    )
 
     def encoded(name: str) -> EncodedReviews:
         reviews = encode(splits[name], hashes[name], tokenizer, runtime.cache_dir)
         return reviews.truncate(config.tokenizer.max_length, config.tokenizer.truncation_side)
 
     train_reviews = encoded("train")
+    pos_weight = resolve_pos_weight(config.objective, train_reviews.labels_N)
+    config.objective.pos_weight = str(pos_weight)
+    log.info(
+        "%.1f %% of the training reviews are positive; objective.pos_weight is %.4g",
+        *(100 * train_reviews.labels_N.double().mean(), pos_weight),
+    )
     embedding, coverage = build_embedding(
         config.embeddings, tokenizer.get_vocab(), train_reviews.ids
     )

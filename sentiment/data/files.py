@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sentiment.config import DataConfig, SplitConfig
 from sentiment.data.labels import MISSING, read_labels
-from sentiment.data.tables import read_table
+from sentiment.data.tables import read_table, whole_column
 from sentiment.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -45,23 +45,19 @@ def read_splits(data: DataConfig, split: SplitConfig) -> tuple[Dataset, Dataset,
     train = _read(data, "train")
     negative, positive = train.features["label"].names
     data = replace(data, negative=negative, positive=positive)
-    if data.test is not None:
-        test = _read(data, "test")
-    else:
-        train, test = _set_aside(train, "test", data, split)
-    if data.validation is not None:
-        validation = _read(data, "validation")
-    else:
-        train, validation = _set_aside(train, "validation", data, split)
-    return _reviews_of(train), _reviews_of(validation), _reviews_of(test)
+    taken = [name for name in ("test", "validation") if getattr(data, name) is None]
+    parts = _take(taken, train, data, split)
+    for name in ("validation", "test"):
+        if name not in taken:
+            parts[name] = _read(data, name)
+    return parts["train"], parts["validation"], parts["test"]
 
 
 def read_test(data: DataConfig, split: SplitConfig) -> Dataset:
-    """The `test` of `read_splits` alone, from its own file or set aside in the same way."""
+    """The test reviews of `read_splits` alone: those of `data.test`, or the same of `data.train`."""
     if data.test is not None:
         return _read(data, "test")
-    _, test = _set_aside(_read(data, "train"), "test", data, split)
-    return _reviews_of(test)
+    return _take(["test"], _read(data, "train"), data, split)["test"]
 
 
 def draw_rows(
@@ -115,44 +111,38 @@ def draw_groups(
     return drawn_G[groups_N]
 
 
-def _set_aside(
-    reviews: Dataset, name: str, data: DataConfig, split: SplitConfig
-) -> tuple[Dataset, Dataset]:
-    fraction, generator = split.validation_fraction, _generator(split, name)
-    labels_N = _numbers(reviews, "label")
-    if data.group_column is None:
-        mask_N = draw_rows(labels_N, fraction, generator)
-        how = "stratified by label"
-    else:
-        mask_N = draw_groups(labels_N, _numbers(reviews, "group"), fraction, generator)
-        how = f"in whole groups of {data.group_column}"
-    for part_N, side in ((labels_N[mask_N], name), (labels_N[~mask_N], "training")):
-        if len(np.unique(part_N)) < 2:
+def _take(
+    names: list[str], reviews: Dataset, data: DataConfig, split: SplitConfig
+) -> dict[str, Dataset]:
+    """Take one part after the other from the training reviews; what is left is `train`."""
+    labels_N = whole_column(reviews, "label").to_numpy()
+    groups_N = None
+    if data.group_column is not None:
+        groups_N = whole_column(reviews, "group").to_numpy()
+        reviews = reviews.remove_columns("group")
+    fraction, rows, parts = split.validation_fraction, np.arange(len(reviews)), {}
+    for name in names:
+        # Each draw has its own numbers: the test reviews are found again alone.
+        generator = np.random.default_rng([split.seed, ("test", "validation").index(name)])
+        if groups_N is None:
+            is_taken = draw_rows(labels_N[rows], fraction, generator)
+            how = "stratified by label"
+        else:
+            is_taken = draw_groups(labels_N[rows], groups_N[rows], fraction, generator)
+            how = f"in whole groups of {data.group_column}"
+        taken, rows = rows[is_taken], rows[~is_taken]
+        if min(len(np.unique(labels_N[part])) for part in (taken, rows)) < 2:
             raise UserError(
-                f"data.{name} is not given, and split.validation_fraction={fraction} of "
-                f"{len(reviews)} reviews {how} leaves a class without {side} reviews; give "
-                f"data.{name}=FILE, or more reviews"
+                f"data.{name} is not given, and taking split.validation_fraction={fraction} of "
+                f"{len(is_taken)} reviews of data.train for it {how} leaves a side without one of "
+                f"the classes; give data.{name}=FILE, or more reviews"
             )
-    log.info(
-        "no data.%s given: %d of %d reviews of data.train set aside, %s",
-        *(name, mask_N.sum(), len(reviews), how),
-    )
-    return reviews.select(np.flatnonzero(~mask_N)), reviews.select(np.flatnonzero(mask_N))
-
-
-def _reviews_of(part: Dataset) -> Dataset:
-    return part.select_columns(["text", "label"])
-
-
-def _generator(split: SplitConfig, name: str) -> np.random.Generator:
-    # Drawn apart, so that the test reviews can be found again alone.
-    return np.random.default_rng([split.seed, ("test", "validation").index(name)])
-
-
-def _numbers(reviews: Dataset, column: str) -> NDArray[np.int64]:
-    values = reviews.select_columns(column).with_format("arrow")[:][column]
-    numbers_N: NDArray[np.int64] = values.to_numpy()
-    return numbers_N
+        log.info(
+            "no data.%s: %d of %d reviews of data.train taken for it, %s",
+            *(name, len(taken), len(is_taken), how),
+        )
+        parts[name] = reviews.select(taken)
+    return parts | {"train": reviews.select(rows)}
 
 
 def _read(data: DataConfig, name: str) -> Dataset:

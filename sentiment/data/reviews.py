@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from sentiment.config import DataConfig, DataSource, SplitConfig
 from sentiment.data import files
+from sentiment.data.tables import BATCH, whole_column
 from sentiment.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def load_test(data: DataConfig, split: SplitConfig) -> Dataset:
 
 def labels_of(reviews: Dataset) -> NDArray[np.int64]:
     """0 or 1 per review."""
-    labels_N: NDArray[np.int64] = _column(reviews, "label").to_numpy()
+    labels_N: NDArray[np.int64] = whole_column(reviews, "label").to_numpy()
     return labels_N
 
 
@@ -147,17 +148,17 @@ def validation_mask(labels_N: NDArray[np.int64], split: SplitConfig) -> NDArray[
 
 
 def _without_texts_of(reviews: Dataset, other: Dataset, name: str, other_name: str) -> Dataset:
-    duplicate = pc.is_in(_column(reviews, "text"), value_set=_column(other, "text"))
-    duplicate_N = duplicate.to_numpy(zero_copy_only=False)
+    known = whole_column(other, "text")
+    duplicate_N = np.zeros(len(reviews), dtype=np.bool_)
+    # In parts: of a large data set only the other split's texts are in memory.
+    for start, part in enumerate(reviews.with_format("arrow").iter(BATCH)):
+        found = pc.is_in(part["text"], value_set=known)
+        duplicate_N[start * BATCH : start * BATCH + len(found)] = found.to_numpy()
     if duplicate_N.any():
         count = int(duplicate_N.sum())
         log.info("dropped %d %s reviews whose text is also in %s", count, name, other_name)
         reviews = reviews.select(np.flatnonzero(~duplicate_N))
     return reviews
-
-
-def _column(reviews: Dataset, name: str) -> pa.ChunkedArray:
-    return reviews.select_columns(name).with_format("arrow")[:][name]
 
 
 def _read_hub(name: str) -> Dataset:

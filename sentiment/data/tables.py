@@ -36,6 +36,7 @@ READERS = {
     ".parquet": "parquet",
 }
 BLOCK = 1 << 20
+BATCH = 20_000
 
 
 def read_table(path: Path, setting: str) -> Dataset:
@@ -88,6 +89,13 @@ def read_table(path: Path, setting: str) -> Dataset:
     except Exception as error:  # the parsers' libraries share no class
         shutil.rmtree(cache, ignore_errors=True)
         raise UserError(f"cannot read {where}: {_reason(error.__cause__ or error)}") from error
+
+
+def whole_column(table: Dataset, name: str) -> pa.ChunkedArray:
+    """A column in memory, in few pieces; `table[:]` of a selection has one for each row."""
+    parts = table.select_columns(name).with_format("arrow").iter(BATCH)
+    kind = table.features.arrow_schema.field(name).type
+    return pa.chunked_array([part[name].combine_chunks() for part in parts], type=kind)
 
 
 def _open(path: Path) -> BinaryIO:

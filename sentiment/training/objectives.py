@@ -1,20 +1,18 @@
 """What training minimises."""
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sentiment.config import ObjectiveConfig
 
 
-def resolve_pos_weight(config: ObjectiveConfig, labels_N: NDArray[np.int64]) -> float:
+def resolve_pos_weight(config: ObjectiveConfig, labels_N: Tensor) -> float:
     """`pos_weight` as a number; `auto` is negative over positive reviews.
 
     Args:
         config: the setting.
         labels_N: 0 or 1 per training review, both of them present.
     """
-    if isinstance(config.pos_weight, str):
+    if config.pos_weight == "auto":
         positive = int(labels_N.sum())
         return (len(labels_N) - positive) / positive
     return float(config.pos_weight)
