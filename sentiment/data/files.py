@@ -54,7 +54,7 @@ def read_splits(data: DataConfig, split: SplitConfig) -> tuple[Dataset, Dataset,
 
 
 def read_test(data: DataConfig, split: SplitConfig) -> Dataset:
-    """The test reviews of `read_splits` alone: those of `data.test`, or the same of `data.train`."""
+    """The test reviews of `read_splits` alone, from their own file or found again in train."""
     if data.test is not None:
         return _read(data, "test")
     return _take(["test"], _read(data, "train"), data, split)["test"]
@@ -165,7 +165,7 @@ def _read(data: DataConfig, name: str) -> Dataset:
         *(columns[label], table.features[label], data.negative, data.positive),
         f"{where}, column {label!r}",
     )
-    reviews = table.select_columns(text).rename_column(text, "text")
+    reviews = table.select_columns(text).rename_columns({text: "text"})
     reviews = reviews.add_column("label", labels_N, feature=ClassLabel(names=names))
     if name == "train" and data.group_column is not None:
         group = _find(table, data.group_column, (), "data.group_column", where)

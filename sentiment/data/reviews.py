@@ -151,9 +151,10 @@ def _without_texts_of(reviews: Dataset, other: Dataset, name: str, other_name: s
     known = whole_column(other, "text")
     duplicate_N = np.zeros(len(reviews), dtype=np.bool_)
     # In parts: of a large data set only the other split's texts are in memory.
-    for start, part in enumerate(reviews.with_format("arrow").iter(BATCH)):
-        found = pc.is_in(part["text"], value_set=known)
-        duplicate_N[start * BATCH : start * BATCH + len(found)] = found.to_numpy()
+    for start, part in enumerate(reviews.select_columns("text").with_format("arrow").iter(BATCH)):
+        found = pc.is_in(part["text"].combine_chunks(), value_set=known)
+        rows = slice(start * BATCH, start * BATCH + len(found))
+        duplicate_N[rows] = found.to_numpy(zero_copy_only=False)
     if duplicate_N.any():
         count = int(duplicate_N.sum())
         log.info("dropped %d %s reviews whose text is also in %s", count, name, other_name)
