@@ -223,14 +223,15 @@ def _refuse_unusable(texts: pa.ChunkedArray, where: str) -> None:
                         f"{where} is not UTF-8 in data row {row} at byte {error.start} of the text"
                     ) from error
         row += len(chunk)
-    if len(texts) >= 10 and len(pc.unique(texts.slice(0, 1000))) <= 3:
-        values = [text for text in pc.unique(texts).to_pylist() if text and not text.isspace()]
-        if 0 < len(values) <= 2:
-            listed = " and ".join(f"{value!r:.40}" for value in values)
-            raise UserError(
-                f"{where} has only the texts {listed}: are they labels? Say which column is which "
-                "with data.text_column=NAME data.label_column=NAME"
-            )
+    if len(texts) < 10 or len(pc.unique(texts.slice(0, 1000))) > 2:
+        return
+    values = pc.unique(texts)
+    if len(values) <= 2 and not _is_empty(pa.chunked_array([values])).all():
+        listed = " and ".join(f"{value!r:.40}" for value in values.to_pylist())
+        raise UserError(
+            f"{where} has only the texts {listed}: are they labels? Say which column is which "
+            "with data.text_column=NAME data.label_column=NAME"
+        )
 
 
 def _is_empty(texts: pa.ChunkedArray) -> NDArray[np.bool_]:

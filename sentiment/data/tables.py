@@ -11,6 +11,7 @@ import glob
 import gzip
 import hashlib
 import io
+import json
 import logging
 import shutil
 import zlib
@@ -35,6 +36,7 @@ READERS = {
     ".json": "json",
     ".parquet": "parquet",
 }
+READING_ERRORS = (OSError, EOFError, zlib.error)
 BLOCK = 1 << 20
 BATCH = 20_000
 
@@ -69,10 +71,11 @@ def read_table(path: Path, setting: str) -> Dataset:
         if reader == "csv":
             options = _csv_options(path, where, "\t" if suffix == ".tsv" else ",;\t")
         elif reader == "json":
+            _refuse_other_than_objects(path, where)
             options = {"on_mixed_types": None, "parse_agent_traces": False}
         else:
             options = _parquet_options(path, where)
-    except (OSError, EOFError, zlib.error, csv.Error, pa.ArrowException) as error:
+    except (*READING_ERRORS, csv.Error, pa.ArrowException) as error:
         raise UserError(f"cannot read {where}: {_reason(error)}") from error
 
     # The reader's own cache knows a file by its path and time, and leaves folders where it fails.
@@ -166,6 +169,28 @@ def _records(path: Path, separator: str) -> Iterator[list[str]]:
         for record in csv.reader(lines, delimiter=separator):
             if len(record) > 1 or any(field.strip() for field in record):
                 yield record
+
+
+def _refuse_other_than_objects(path: Path, where: str) -> None:
+    """Arrow's parser crashes the process where `null` stands for a row (apache/arrow#47409)."""
+    expected = "expected one object a line, or one list of objects"
+    with _open(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            rows = [row.lstrip() for row in line.removeprefix(codecs.BOM_UTF8).splitlines()]
+            if number == 1 and rows[0].startswith(b"["):
+                break
+            if any(row and not row.startswith(b"{") for row in rows):
+                raise UserError(f"{where}: line {number} is no JSON object, {expected}")
+        else:
+            return
+    with _open(path) as stream:
+        try:
+            # `datasets` too has a list in memory as a whole.
+            rows = json.loads(stream.read().decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where} is no JSON list ({_reason(error)}), {expected}") from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{where} is a list with something other than objects, {expected}")
 
 
 def _parquet_options(path: Path, where: str) -> dict[str, Any]:
