@@ -13,6 +13,7 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
         UserError: a checkpoint or reviews that cannot be read.
     """
     # torch and datasets take seconds to import: `--help` and a mistyped setting do not wait.
+    import json
     import logging
     import os
     from dataclasses import asdict, replace
@@ -20,8 +21,9 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
     from sentiment.config import DataSource, Precision
     from sentiment.data.encoding import encode, fingerprint
     from sentiment.data.reviews import label_names, load_test
+    from sentiment.errors import UserError
     from sentiment.report.metrics import binary_metrics
-    from sentiment.report.run import write_environment, write_metrics
+    from sentiment.report.run import ENVIRONMENT, write_environment, write_metrics
     from sentiment.training.checkpoint import load_checkpoint
     from sentiment.training.inference import predict_logits
     from sentiment.training.runtime import describe_environment, prepare
@@ -45,6 +47,13 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
     reviews = load_test(data, checkpoint.config.split)
     names = label_names(reviews)
     data_sha256 = fingerprint(reviews)
+    if config.data.source is None and data.source is DataSource.files and data.test is None:
+        record = checkpoint.folder.parents[1] / ENVIRONMENT
+        if record.exists() and data_sha256 != json.loads(record.read_text())["data_sha256"]["test"]:
+            raise UserError(
+                f"{data.train} has changed since {checkpoint.folder} was trained: which of its "
+                "reviews were set aside for the test is lost; give others with data.test=FILE"
+            )
     tokenizing = checkpoint.config.tokenizer
     encoded = encode(reviews, data_sha256, checkpoint.tokenizer, runtime.cache_dir).truncate(
         tokenizing.max_length, tokenizing.truncation_side

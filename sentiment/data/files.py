@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sentiment.config import DataConfig, SplitConfig
 from sentiment.data.labels import MISSING, read_labels
+from sentiment.data.splitting import draw_groups, draw_rows
 from sentiment.data.tables import read_table, whole_column
 from sentiment.errors import UserError
 
@@ -58,57 +59,6 @@ def read_test(data: DataConfig, split: SplitConfig) -> Dataset:
     if data.test is not None:
         return _read(data, "test")
     return _take(["test"], _read(data, "train"), data, split)["test"]
-
-
-def draw_rows(
-    labels_N: NDArray[np.int64], fraction: float, generator: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Draw the same share of each class at random, row by row.
-
-    Args:
-        labels_N: 0 or 1 per review.
-        fraction: the share to draw, in (0, 1).
-        generator: decides which rows.
-
-    Returns:
-        True where the review is drawn.
-    """
-    mask_N = np.zeros(len(labels_N), dtype=np.bool_)
-    for label in (0, 1):
-        rows = generator.permutation(np.flatnonzero(labels_N == label))
-        mask_N[rows[: round(len(rows) * fraction)]] = True
-    return mask_N
-
-
-def draw_groups(
-    labels_N: NDArray[np.int64],
-    groups_N: NDArray[np.int64],
-    fraction: float,
-    generator: np.random.Generator,
-) -> NDArray[np.bool_]:
-    """Draw whole groups at random, so that about the same share of each class is drawn.
-
-    Groups come in random order; one is taken where it brings the drawn reviews of the two classes
-    nearer (in the Euclidean sense) to the wanted ones.
-
-    Args:
-        labels_N: 0 or 1 per review.
-        groups_N: the number of its group, from 0.
-        fraction: the share to draw, in (0, 1).
-        generator: decides the order.
-
-    Returns:
-        True where the review is drawn.
-    """
-    sizes_G2 = np.zeros((groups_N.max() + 1, 2))
-    np.add.at(sizes_G2, (groups_N, labels_N), 1)
-    missing_2 = sizes_G2.sum(axis=0) * fraction
-    drawn_G = np.zeros(len(sizes_G2), dtype=np.bool_)
-    for group in generator.permutation(len(sizes_G2)):
-        left_2 = missing_2 - sizes_G2[group]
-        if left_2 @ left_2 < missing_2 @ missing_2:
-            drawn_G[group], missing_2 = True, left_2
-    return drawn_G[groups_N]
 
 
 def _take(
@@ -209,20 +159,17 @@ def _find(
 def _refuse_unusable(texts: pa.ChunkedArray, where: str) -> None:
     if not pa.types.is_string(texts.type):
         raise UserError(f"{where} is of the type {texts.type}, expected strings")
-    row = 0
+    rows_before = 0
     for chunk in texts.chunks:
         try:
             chunk.validate(full=True)
-        except pa.ArrowInvalid:
-            for text in chunk:
-                row += 1
-                try:
-                    text.as_py()
-                except UnicodeDecodeError as error:
+        except pa.ArrowInvalid as error:
+            for row, text in enumerate(chunk.cast(pa.binary()).to_pylist(), start=rows_before + 1):
+                if (byte := _undecodable(text or b"")) is not None:
                     raise UserError(
-                        f"{where} is not UTF-8 in data row {row} at byte {error.start} of the text"
+                        f"{where} is not UTF-8 in data row {row} at byte {byte} of the text"
                     ) from error
-        row += len(chunk)
+        rows_before += len(chunk)
     if len(texts) < 10 or len(pc.unique(texts.slice(0, 1000))) > 2:
         return
     values = pc.unique(texts)
@@ -234,6 +181,14 @@ def _refuse_unusable(texts: pa.ChunkedArray, where: str) -> None:
         )
 
 
+def _undecodable(text: bytes) -> int | None:
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return None
+
+
 def _is_empty(texts: pa.ChunkedArray) -> NDArray[np.bool_]:
     empty = pc.or_(pc.utf8_is_space(texts), pc.equal(pc.binary_length(texts), 0))
     mask_N: NDArray[np.bool_] = pc.fill_null(empty, True).to_numpy()
@@ -241,9 +196,12 @@ def _is_empty(texts: pa.ChunkedArray) -> NDArray[np.bool_]:
 
 
 def _groups(column: pa.ChunkedArray, where: str) -> NDArray[np.int64]:
-    if pa.types.is_nested(column.type):
-        raise UserError(f"{where} is of the type {column.type}, expected strings or numbers")
-    missing_N = _is_empty(column.cast(pa.string()))
+    try:
+        column = column.cast(pa.string())
+    except pa.ArrowException as error:
+        expected = "expected strings, numbers or dates"
+        raise UserError(f"{where} is of the type {column.type}, {expected}") from error
+    missing_N = _is_empty(column)
     if missing_N.any():
         raise UserError(
             f"{where} has {missing_N.sum()} rows without a group, the first is data row "

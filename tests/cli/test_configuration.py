@@ -35,12 +35,6 @@ def run_door(main: object, *overrides: str) -> None:
         main()  # type: ignore[operator]
 
 
-@pytest.fixture
-def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -13,9 +13,7 @@ import yaml
 
 from sentiment import train
 from sentiment.data.reviews import SAMPLE
-from tests.cli.test_configuration import cwd, fail
-
-__all__ = ["cwd"]  # a fixture
+from tests.cli.test_configuration import fail
 
 TINY = (
     "embeddings.dimension=8",
@@ -95,6 +93,17 @@ def test_evaluation_scores_another_file(
     done = door("evaluate", *settings, cwd=workspace)
     assert done.returncode == 0, done.stderr
     assert "on 100 test reviews:" in done.stdout
+
+
+def test_a_changed_file_has_lost_its_test_reviews(run: Path, workspace: Path) -> None:
+    path = workspace / "reviews.csv"
+    before = path.read_text()
+    own_reviews(slice(0, 310)).to_csv(path, index=False)
+    done = door("evaluate", f"checkpoint={run}", "runtime.threads=1", cwd=workspace)
+    path.write_text(before)
+    assert done.returncode == 2
+    assert f"{path} has changed since {run}" in done.stderr
+    assert done.stderr.endswith("give others with data.test=FILE\n")
 
 
 CAFE = b"text,label\ncaf\xe9,1\n"

@@ -120,5 +120,10 @@ def test_a_sweep_has_a_directory_per_job_and_the_seed_decides_the_bytes(
 def test_help_explains_groups_overrides_and_results() -> None:
     done = door("-m", "sentiment.train", "--help", cwd=ROOT)
     assert done.returncode == 0
-    for part in ("data: imdb, sample", "data.path=DIR", "outputs/train/DATE/TIME-ID", "epochs: "):
+    for part in (
+        "data: files, imdb, sample",
+        "data.path=DIR",
+        "outputs/train/DATE/TIME-ID",
+        "epochs: ",
+    ):
         assert part in done.stdout

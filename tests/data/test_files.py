@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.config import DataConfig, DataSource, SplitConfig
-from sentiment.data.files import draw_groups, draw_rows
 from sentiment.data.reviews import label_names, labels_of, load_splits, load_test
+from sentiment.data.splitting import draw_groups, draw_rows
 from sentiment.errors import UserError
 
 SPLIT = SplitConfig(validation_fraction=0.1, seed=0)
@@ -145,6 +145,12 @@ def test_columns_and_labels_as_told(tmp_path: Path) -> None:
     ]
 
 
+def test_categories_of_parquet(tmp_path: Path) -> None:
+    columns = pd.DataFrame(reviews(40)).astype({"label": "category"})
+    columns.to_parquet(tmp_path / "a.parquet")
+    assert label_names(load_splits(mine(tmp_path / "a.parquet"), SPLIT)["test"]) == ("neg", "pos")
+
+
 def test_large_strings_of_parquet(tmp_path: Path) -> None:
     columns = reviews(40)
     table = {
@@ -234,6 +240,22 @@ def test_unusable_columns_are_refused(
     path = write(tmp_path / "a.csv", columns)
     with pytest.raises(UserError, match=message):
         load_splits(mine(path, **settings), SPLIT)
+
+
+def test_groups_of_parquet_can_be_numbers_and_dates_but_not_anything(tmp_path: Path) -> None:
+    groups = {
+        "date": [pd.Timestamp("2020-01-01") + pd.Timedelta(days=row // 4) for row in range(40)],
+        "number": [row // 4 for row in range(40)],
+        "list": [[row] for row in range(40)],
+        "bytes": [b"\xff"] * 40,
+    }
+    pd.DataFrame(reviews(40) | groups).to_parquet(tmp_path / "a.parquet")
+    for name in ("date", "number"):
+        splits = load_splits(mine(tmp_path / "a.parquet", group_column=name), SPLIT)
+        assert [len(part) for part in splits.values()] == [32, 4, 4]
+    for name in ("list", "bytes"):
+        with pytest.raises(UserError, match=f"column '{name}' is of the type .*expected strings"):
+            load_splits(mine(tmp_path / "a.parquet", group_column=name), SPLIT)
 
 
 @pytest.mark.parametrize(
