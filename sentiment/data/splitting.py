@@ -35,8 +35,9 @@ def draw_groups(
 ) -> NDArray[np.bool_]:
     """Draw whole groups at random, so that about the same share of each class is drawn.
 
-    Groups come in random order; one is taken where it brings the drawn reviews of the two classes
-    nearer (in the Euclidean sense) to the wanted ones.
+    Groups come in random order; one is drawn, or put back in a later pass, where that brings the
+    drawn reviews of the two classes nearer to the wanted numbers (as points of a plane), until
+    none does.
 
     Args:
         labels_N: 0 or 1 per review.
@@ -51,8 +52,11 @@ def draw_groups(
     np.add.at(sizes_G2, (groups_N, labels_N), 1)
     missing_2 = sizes_G2.sum(axis=0) * fraction
     drawn_G = np.zeros(len(sizes_G2), dtype=np.bool_)
-    for group in generator.permutation(len(sizes_G2)):
-        left_2 = missing_2 - sizes_G2[group]
-        if left_2 @ left_2 < missing_2 @ missing_2:
-            drawn_G[group], missing_2 = True, left_2
+    is_nearer = True
+    while is_nearer:
+        is_nearer = False
+        for group in generator.permutation(len(sizes_G2)):
+            left_2 = missing_2 + (sizes_G2[group] if drawn_G[group] else -sizes_G2[group])
+            if left_2 @ left_2 < missing_2 @ missing_2 - 1e-6:
+                drawn_G[group], missing_2, is_nearer = not drawn_G[group], left_2, True
     return drawn_G[groups_N]
