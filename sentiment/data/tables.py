@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 import shutil
 import zlib
 from collections import Counter
@@ -36,7 +37,6 @@ READERS = {
     ".json": "json",
     ".parquet": "parquet",
 }
-READING_ERRORS = (OSError, EOFError, zlib.error)
 BLOCK = 1 << 20
 BATCH = 20_000
 
@@ -75,7 +75,7 @@ def read_table(path: Path, setting: str) -> Dataset:
             options = {"on_mixed_types": None, "parse_agent_traces": False}
         else:
             options = _parquet_options(path, where)
-    except (*READING_ERRORS, csv.Error, pa.ArrowException) as error:
+    except (OSError, EOFError, zlib.error, csv.Error, pa.ArrowException) as error:
         raise UserError(f"cannot read {where}: {_reason(error)}") from error
 
     # The reader's own cache knows a file by its path and time, and leaves folders where it fails.
@@ -149,10 +149,7 @@ def _csv_options(path: Path, where: str, separators: str) -> dict[str, Any]:
         raise UserError(f"{where} has a header and no rows")
     if len(first) > len(header):
         # pandas would take the first field for the name of the row.
-        raise UserError(
-            f"{where} has {len(first)} fields in its first row, but {len(header)} in its header; "
-            'a text with the separator in it has to stand in quotes ("...")'
-        )
+        raise UserError(f"cannot read {where}: {_too_many(len(first), 1, len(header))}")
     names = [name or f"Unnamed: {position}" for position, name in enumerate(header)]
     return {
         "sep": separator,
@@ -207,7 +204,18 @@ def _refuse_duplicates(names: list[str], where: str) -> None:
         raise UserError(f"{where} has several columns named {repeated[0]!r}, expected one of each")
 
 
+def _too_many(fields: int, row: int, expected: int) -> str:
+    return (
+        f"data row {row} has {fields} fields, the header {expected}; a text with the separator in "
+        'it has to stand in quotes ("...")'
+    )
+
+
 def _reason(error: BaseException) -> str:
+    # pandas counts rows, the header too, and calls them lines.
+    if found := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)):
+        expected, line, fields = map(int, found.groups())
+        return _too_many(fields, line - 1, expected)
     if isinstance(error, EOFError):
         return "it is cut off; copy or download it again"
     if isinstance(error, OSError) and error.strerror:

@@ -145,8 +145,8 @@ def test_a_row_that_the_parser_refuses_is_one_line_and_leaves_no_cache(tmp_path:
     done = door("train", "data=files", "data.train=reviews.csv", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
-        f"error: cannot read data.train={path}: Error tokenizing data. C error: Expected 2 fields "
-        "in line 11, saw 3\n"
+        f"error: cannot read data.train={path}: data row 10 has 3 fields, the header 2; a text "
+        'with the separator in it has to stand in quotes ("...")\n'
     )
     assert list(tmp_path.iterdir()) == [path]
     assert set(cache.rglob("*")) == before
