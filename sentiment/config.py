@@ -18,6 +18,7 @@ class DataSource(Enum):
 
     imdb = "imdb"
     sample = "sample"
+    files = "files"
 
 
 class TokenizerModel(Enum):
@@ -94,10 +95,46 @@ class DataConfig:
     """`None` stands for "what the checkpoint was trained on", in the evaluation door only."""
     path: str | None
     """A local copy: parquet files, the `aclImdb` folder or its `.tar.gz`; `None`: the hub."""
+    train: str | None = None
+    """With `data=files`, as all that follow: CSV, TSV, JSON Lines (each also `.gz`) or parquet."""
+    validation: str | None = None
+    """`None`: taken from `train`."""
+    test: str | None = None
+    """`None`: taken from `train`, before the validation reviews."""
+    text_column: str | None = None
+    """`None`: found by its usual names."""
+    label_column: str | None = None
+    """`None`: found by its usual names."""
+    positive: str | None = None
+    """The label of positive reviews; `None`: recognised. A checkpoint has it for every source."""
+    negative: str | None = None
+    """The label of negative reviews; likewise."""
+    group_column: str | None = None
+    """Rows of the same value stay together where reviews are taken from `train`."""
+    drop_empty: bool = False
+    """Leave out rows without a text or a label instead of refusing the file."""
 
     def __post_init__(self) -> None:
         if self.source is DataSource.sample:
             _require(self.path is None, "data.path", self.path, "null with data=sample")
+        if self.source is DataSource.files:
+            self._check_files()
+        elif self.source is not None:
+            other = f"null with data={self.source.value} (data=files reads your own)"
+            columns = ("text_column", "label_column", "group_column")
+            for name in ("train", "validation", "test", *columns):
+                _require(getattr(self, name) is None, f"data.{name}", getattr(self, name), other)
+            for name in ("positive", "negative"):
+                value = getattr(self, name)
+                _require(value in (None, name), f"data.{name}", value, other)
+            _require(not self.drop_empty, "data.drop_empty", True, "false: " + other)
+
+    def _check_files(self) -> None:
+        _require(self.path is None, "data.path", self.path, "null with data=files")
+        given = self.train is not None or self.test is not None
+        _require(given, "data.train", None, "a file (data.train=reviews.csv)")
+        both = self.positive is not None and self.positive == self.negative
+        _require(not both, "data.positive", self.positive, "another value than data.negative")
 
 
 @dataclass
@@ -212,11 +249,17 @@ class ModelConfig:
 class ObjectiveConfig:
     """What is minimised: `BCEWithLogitsLoss`."""
 
-    pos_weight: float
-    """Weight of the positive reviews' loss; above 1 trades precision for recall."""
+    pos_weight: str
+    """Weight of the positive reviews' loss, a number; above 1 trades precision for recall. `auto`:
+    negative over positive training reviews, which gives both classes the same weight; the
+    checkpoint of such a run has the number. (OmegaConf has no `float | Literal["auto"]`.)"""
 
     def __post_init__(self) -> None:
-        _require(self.pos_weight > 0, "objective.pos_weight", self.pos_weight, "above 0")
+        try:
+            valid = self.pos_weight == "auto" or 0 < float(self.pos_weight) < float("inf")
+        except ValueError:
+            valid = False
+        _require(valid, "objective.pos_weight", self.pos_weight, "a number above 0, or auto")
 
 
 @dataclass
@@ -302,8 +345,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
-        expected = "a data set (data=imdb or data=sample)"
+        expected = "a data set (data=imdb, data=sample or data=files)"
         _require(self.data.source is not None, "data.source", None, expected)
+        if self.data.source is DataSource.files:
+            expected = "a file to train on (data.train=reviews.csv)"
+            _require(self.data.train is not None, "data.train", None, expected)
         if self.init_from is not None:
             vectors, tokenizer = self.embeddings.source, self.tokenizer.path
             comes = "with init_from, which brings its own"

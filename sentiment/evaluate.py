@@ -13,14 +13,17 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
         UserError: a checkpoint or reviews that cannot be read.
     """
     # torch and datasets take seconds to import: `--help` and a mistyped setting do not wait.
+    import json
     import logging
     import os
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
+    from sentiment.config import DataSource
     from sentiment.data.encoding import encode, fingerprint
-    from sentiment.data.reviews import LABEL_NAMES, load_split
+    from sentiment.data.reviews import label_names, load_test
+    from sentiment.errors import UserError
     from sentiment.report.metrics import binary_metrics
-    from sentiment.report.run import write_environment, write_metrics
+    from sentiment.report.run import ENVIRONMENT, write_environment, write_metrics
     from sentiment.training.checkpoint import load_checkpoint
     from sentiment.training.inference import predict_logits
     from sentiment.training.runtime import describe_environment, prepare
@@ -28,13 +31,27 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
     log = logging.getLogger(__name__)
     checkpoint = load_checkpoint(Path(os.path.expanduser(config.checkpoint)))
     runtime = prepare(config.runtime, trained_in=checkpoint.config.runtime.precision)
-    data = config.data
+    data, trained_on = config.data, checkpoint.config.data
     if data.source is None:
-        trained_on = checkpoint.config.data
-        data = replace(trained_on, path=data.path or trained_on.path)
+        given = {name: value for name, value in asdict(data).items() if value}
+        data = replace(trained_on, **given)
+    elif data.source is trained_on.source is DataSource.files:
+        data = replace(
+            data,
+            negative=data.negative or trained_on.negative,
+            positive=data.positive or trained_on.positive,
+        )
 
-    reviews = load_split(data, "test")
+    reviews = load_test(data, checkpoint.config.split)
+    names = label_names(reviews)
     data_sha256 = fingerprint(reviews)
+    if config.data.source is None and data.source is DataSource.files and data.test is None:
+        record = checkpoint.folder.parents[1] / ENVIRONMENT
+        if record.exists() and data_sha256 != json.loads(record.read_text())["data_sha256"]["test"]:
+            raise UserError(
+                f"{data.train} has changed since {checkpoint.folder} was trained: which of its "
+                "reviews were set aside for the test is lost; give others with data.test=FILE"
+            )
     tokenizing = checkpoint.config.tokenizer
     encoded = encode(reviews, data_sha256, checkpoint.tokenizer, runtime.cache_dir).truncate(
         tokenizing.max_length, tokenizing.truncation_side
@@ -50,9 +67,9 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
         *(metrics["accuracy"], metrics["accuracy_low"], metrics["accuracy_high"]),
         *(metrics["loss"], metrics["f1"], metrics["auroc"]),
     )
-    log.info("  %-18s %12s %12s", "", *(f"said {name}" for name in LABEL_NAMES))
+    log.info("  %-18s %12s %12s", "", *(f"said {name}" for name in names))
     for name, counts in zip(
-        LABEL_NAMES,
+        names,
         (("true_negatives", "false_positives"), ("false_negatives", "true_positives")),
         strict=True,
     ):

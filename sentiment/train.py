@@ -19,7 +19,7 @@ def train(config: TrainConfig, directory: Path) -> None:
 
     from sentiment.config import flatten
     from sentiment.data.encoding import EncodedReviews, encode, fingerprint
-    from sentiment.data.reviews import load_splits
+    from sentiment.data.reviews import label_names, load_splits
     from sentiment.model.classifier import Classifier
     from sentiment.model.embedding import build_embedding
     from sentiment.report.metrics import binary_metrics
@@ -31,6 +31,7 @@ def train(config: TrainConfig, directory: Path) -> None:
     from sentiment.training.checkpoint import load_checkpoint, save_checkpoint
     from sentiment.training.inference import predict_logits
     from sentiment.training.loop import fit
+    from sentiment.training.objectives import resolve_pos_weight
     from sentiment.training.runtime import describe_environment, prepare, seed_everything
     from sentiment.training.transfer import adopt_settings, build_from, freeze
 
@@ -39,8 +40,9 @@ def train(config: TrainConfig, directory: Path) -> None:
     seed_everything(config.seed)
     # What the checkpoint says of the run: as it was, not as it was asked for.
     config.runtime.precision = runtime.precision
-    if config.data.path is not None:
-        config.data.path = os.path.abspath(os.path.expanduser(config.data.path))
+    for name in ("path", "train", "validation", "test"):
+        if (path := getattr(config.data, name)) is not None:
+            setattr(config.data, name, os.path.abspath(os.path.expanduser(path)))
 
     source = None
     if config.init_from is not None:
@@ -51,6 +53,7 @@ def train(config: TrainConfig, directory: Path) -> None:
         vectors_file = find_vectors(config.embeddings, runtime.cache_dir, show)
 
     splits = load_splits(config.data, config.split)
+    config.data.negative, config.data.positive = label_names(splits["train"])
     hashes = {name: fingerprint(reviews) for name, reviews in splits.items()}
     if source is None:
         texts = (part["text"] for part in splits["train"].iter(1000))
@@ -68,6 +71,12 @@ def train(config: TrainConfig, directory: Path) -> None:
         return reviews.truncate(config.tokenizer.max_length, config.tokenizer.truncation_side)
 
     train_reviews = encoded("train")
+    pos_weight = resolve_pos_weight(config.objective, train_reviews.labels_N)
+    config.objective.pos_weight = str(pos_weight)
+    log.info(
+        "%.1f %% of the training reviews are positive; objective.pos_weight is %.4g",
+        *(100 * train_reviews.labels_N.double().mean(), pos_weight),
+    )
     coverage: dict[str, float] = {}
     if source is None:
         embedding, coverage = build_embedding(

@@ -1,4 +1,4 @@
-"""Reviews and labels, from the hub, a local copy or the bundled sample, and their splits.
+"""Reviews and labels, from the hub, a local copy, the bundled sample or a user's files, and splits.
 
 A split is a `datasets.Dataset` with the columns `text` (string) and `label` (0 or 1, 1 being
 positive).
@@ -17,11 +17,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, Features, Value, load_dataset
+from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 from datasets.exceptions import DatasetsError
 from numpy.typing import NDArray
 
 from sentiment.config import DataConfig, DataSource, SplitConfig
+from sentiment.data import files
+from sentiment.data.tables import BATCH, whole_column
 from sentiment.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -37,21 +39,26 @@ BLOCKS_PER_CLASS = 5
 def load_splits(data: DataConfig, split: SplitConfig) -> dict[str, Dataset]:
     """Read train and test, take validation from train, and keep any text in one split only.
 
+    A user's own files may bring a validation split, or leave the test reviews to be taken as well.
+
     Returns:
         `train`, `validation` and `test`.
 
     Raises:
         UserError: reviews that cannot be read, or too few of them to split.
     """
-    train, test = load_split(data, "train"), load_split(data, "test")
-    is_validation = validation_mask(np.asarray(train["label"]), split)
-    validation = train.select(np.flatnonzero(is_validation))
-    train = train.select(np.flatnonzero(~is_validation))
+    if data.source is DataSource.files:
+        train, validation, test = files.read_splits(data, split)
+    else:
+        train, test = load_split(data, "train"), load_split(data, "test")
+        is_validation = validation_mask(labels_of(train), split)
+        validation = train.select(np.flatnonzero(is_validation))
+        train = train.select(np.flatnonzero(~is_validation))
     validation = _without_texts_of(validation, test, "validation", "test")
     train = _without_texts_of(train, test, "train", "test")
     train = _without_texts_of(train, validation, "train", "validation")
     for name, reviews in (("train", train), ("validation", validation)):
-        if set(reviews["label"]) != {0, 1}:
+        if len(np.unique(labels_of(reviews))) < 2:
             raise UserError(
                 f"without the texts that are also in another split {len(reviews)} {name} reviews "
                 "are left, expected some of each class; give splits of different reviews"
@@ -59,8 +66,27 @@ def load_splits(data: DataConfig, split: SplitConfig) -> dict[str, Dataset]:
     return {"train": train, "validation": validation, "test": test}
 
 
+def load_test(data: DataConfig, split: SplitConfig) -> Dataset:
+    """The `test` of `load_splits` alone."""
+    if data.source is DataSource.files:
+        return files.read_test(data, split)
+    return load_split(data, "test")
+
+
+def labels_of(reviews: Dataset) -> NDArray[np.int64]:
+    """0 or 1 per review."""
+    labels_N: NDArray[np.int64] = whole_column(reviews, "label").to_numpy()
+    return labels_N
+
+
+def label_names(reviews: Dataset) -> tuple[str, str]:
+    """What the labels 0 and 1 are called where the reviews come from."""
+    feature = reviews.features["label"]
+    return tuple(feature.names) if isinstance(feature, ClassLabel) else LABEL_NAMES
+
+
 def load_split(data: DataConfig, name: str) -> Dataset:
-    """Read one split of the source, whole and in its original order.
+    """Read one split of IMDB or the sample, whole and in its original order.
 
     Args:
         data: where from.
@@ -75,7 +101,7 @@ def load_split(data: DataConfig, name: str) -> Dataset:
         reviews = _read_hub(name)
     else:
         reviews = _read_local(Path(os.path.expanduser(data.path)), name)
-    labels = set(np.unique(reviews["label"]).tolist())
+    labels = set(np.unique(labels_of(reviews)).tolist())
     if labels != {0, 1}:
         raise UserError(
             f"the {name} reviews have the labels {sorted(labels)}, expected both 0 (negative) "
@@ -122,9 +148,13 @@ def validation_mask(labels_N: NDArray[np.int64], split: SplitConfig) -> NDArray[
 
 
 def _without_texts_of(reviews: Dataset, other: Dataset, name: str, other_name: str) -> Dataset:
-    texts = reviews.with_format("arrow")[:]["text"]
-    duplicate = pc.is_in(texts, value_set=other.with_format("arrow")[:]["text"])
-    duplicate_N = duplicate.to_numpy(zero_copy_only=False)
+    known = whole_column(other, "text")
+    duplicate_N = np.zeros(len(reviews), dtype=np.bool_)
+    # In parts: of a large data set only the other split's texts are in memory.
+    for start, part in enumerate(reviews.select_columns("text").with_format("arrow").iter(BATCH)):
+        found = pc.is_in(part["text"].combine_chunks(), value_set=known)
+        rows = slice(start * BATCH, start * BATCH + len(found))
+        duplicate_N[rows] = found.to_numpy(zero_copy_only=False)
     if duplicate_N.any():
         count = int(duplicate_N.sum())
         log.info("dropped %d %s reviews whose text is also in %s", count, name, other_name)

@@ -36,12 +36,6 @@ def run_door(main: object, *overrides: str) -> None:
         main()  # type: ignore[operator]
 
 
-@pytest.fixture
-def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -64,7 +58,11 @@ def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("split.validation_fraction=1", r"split\.validation_fraction is 1\.0, expected .*\(0, 1\)"),
         ("optimizer.learning_rate=-1", r"optimizer\.learning_rate is -1\.0, expected above 0"),
         ("optimizer.warmup_fraction=1", r"optimizer\.warmup_fraction is 1\.0"),
-        ("objective.pos_weight=0", r"objective\.pos_weight is 0\.0, expected above 0"),
+        (
+            "objective.pos_weight=0",
+            r"objective\.pos_weight is 0, expected a number above 0, or auto",
+        ),
+        ("objective.pos_weight=balanced", r"objective\.pos_weight is balanced, expected a number"),
         ("tokenizer.vocabulary_size=1", r"tokenizer\.vocabulary_size is 1"),
         ("seed=-1", r"seed is -1"),
         ("embeddings=glove", r"embeddings\.path is None, expected a file of vectors"),

@@ -145,5 +145,10 @@ def test_a_run_starts_from_the_tokenizer_embedding_and_encoder_of_another(
 def test_help_explains_groups_overrides_and_results() -> None:
     done = door("-m", "sentiment.train", "--help", cwd=ROOT)
     assert done.returncode == 0
-    for part in ("data: imdb, sample", "data.path=DIR", "outputs/train/DATE/TIME-ID", "epochs: "):
+    for part in (
+        "data: files, imdb, sample",
+        "data.path=DIR",
+        "outputs/train/DATE/TIME-ID",
+        "epochs: ",
+    ):
         assert part in done.stdout

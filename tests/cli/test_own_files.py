@@ -1,0 +1,157 @@
+"""The doors on a user's own files."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import pandas as pd
+import pytest
+import yaml
+
+from sentiment import train
+from sentiment.data.reviews import SAMPLE
+from tests.cli.test_configuration import fail
+
+TINY = (
+    "embeddings.dimension=8",
+    "model.hidden_size=8",
+    "trainer.epochs=1",
+    "trainer.batch_size=32",
+    "runtime.threads=1",
+)
+
+
+def door(name: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"sentiment.{name}", *overrides]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def own_reviews(rows: slice) -> pd.DataFrame:
+    """A shop's export: other columns, other labels, three times as many good as bad."""
+    sample = pd.read_parquet(SAMPLE / "train.parquet").sample(frac=1, random_state=0)
+    counts = sample.groupby("label").cumcount()
+    sample = sample[(sample.label == 1) | (counts % 3 == 0)].iloc[rows]
+    verdict = sample.label.map({0: "returned", 1: "kept"})
+    return pd.DataFrame({"order": range(len(sample)), "Comment": sample.text, "verdict": verdict})
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    own_reviews(slice(0, 300)).to_csv(folder / "reviews.csv", index=False)
+    own_reviews(slice(300, 400)).to_json(folder / "new.jsonl", orient="records", lines=True)
+    return folder
+
+
+MEANING = ("data.label_column=verdict", "data.positive=kept", "data.negative=returned")
+
+
+@pytest.fixture(scope="module")
+def run(workspace: Path) -> Path:
+    settings = ("data=files", "data.train=reviews.csv", *MEANING, "objective.pos_weight=auto")
+    done = door("train", *settings, *TINY, cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    (run,) = (workspace / "outputs" / "train").glob("*/*")
+    return run
+
+
+def test_a_csv_trains_and_the_run_says_what_it_did(run: Path, workspace: Path) -> None:
+    log = (run / "train.log").read_text()
+    assert "no data.test: 30 of 300 reviews of data.train taken for it, stratified by label" in log
+    assert "no data.validation: 27 of 270 reviews" in log
+    assert "243 reviews to train on, 27 to validate, 30 to test" in log
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["test/reviews"] == 30
+
+    config = yaml.safe_load((run / "checkpoints" / "best" / "config.yaml").read_text())
+    assert config["data"]["train"] == str(workspace / "reviews.csv")
+    assert (config["data"]["negative"], config["data"]["positive"]) == ("returned", "kept")
+    kept = (own_reviews(slice(0, 300)).verdict == "kept").mean()
+    weight = float(config["objective"]["pos_weight"])
+    assert weight == pytest.approx((1 - kept) / kept, rel=0.02)
+    assert f"{100 / (1 + weight):.1f} % of the training reviews are positive" in log
+
+
+def test_evaluation_finds_the_test_reviews_again(run: Path, workspace: Path) -> None:
+    done = door("evaluate", f"checkpoint={run}", "runtime.threads=1", cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((run / "metrics.json").read_text())
+    latest = max((workspace / "outputs" / "evaluate").glob("*/*"), key=lambda p: p.stat().st_mtime)
+    again = json.loads((latest / "metrics.json").read_text())
+    assert again == {tag: value for tag, value in metrics.items() if tag.startswith("test/")}
+    assert "said returned    said kept" in done.stdout
+
+
+@pytest.mark.parametrize("source", [("data=files", "data.label_column=verdict"), ()])
+def test_evaluation_scores_another_file(
+    run: Path, workspace: Path, source: tuple[str, ...]
+) -> None:
+    settings = (f"checkpoint={run}", *source, "data.test=new.jsonl", "runtime.threads=1")
+    done = door("evaluate", *settings, cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    assert "on 100 test reviews:" in done.stdout
+
+
+def test_a_changed_file_has_lost_its_test_reviews(run: Path, workspace: Path) -> None:
+    path = workspace / "reviews.csv"
+    before = path.read_text()
+    own_reviews(slice(0, 310)).to_csv(path, index=False)
+    done = door("evaluate", f"checkpoint={run}", "runtime.threads=1", cwd=workspace)
+    path.write_text(before)
+    assert done.returncode == 2
+    assert f"{path} has changed since {run}" in done.stderr
+    assert done.stderr.endswith("give others with data.test=FILE\n")
+
+
+CAFE = b"text,label\ncaf\xe9,1\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides", "message"),
+    [
+        (CAFE, (), r"reviews\.csv is not UTF-8 in line 2 \(byte 14 of the file\)"),
+        (b"text,label\na,1\nb,1\n", (), "has only the label '1'"),
+        (b"review,stars\na,1\nb,0\n", (), "has only 'review', 'stars': say which is the label"),
+        (b"text,label\na,1\nb,0\n", ("data.positive=x",), r"'1' \(1 rows"),
+        (CAFE, ("data.path=x",), "data.path is x, expected null with data=files"),
+        (CAFE, ("data=sample",), r"data\.train is .*reviews\.csv, .*\(data=files reads your own\)"),
+        (None, (), r"reviews\.csv: there is no such file"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    content: bytes | None,
+    overrides: tuple[str, ...],
+    message: str,
+    cwd: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = tmp_path_factory.mktemp("mine") / "reviews.csv"
+    if content is not None:
+        path.write_bytes(content)
+    settings = ("data=files", f"data.train={path}", *overrides)
+    line = fail(train.main, *settings, capsys=capsys, cwd=cwd)
+    assert re.search(message, line)
+
+
+def test_a_row_that_the_parser_refuses_is_one_line_and_leaves_no_cache(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_bytes(b"text,label\n" + b"a,b\n" * 9 + b"c,1,2\n")
+    cache = Path(datasets.config.HF_DATASETS_CACHE)
+    before = set(cache.rglob("*"))
+    done = door("train", "data=files", "data.train=reviews.csv", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: cannot read data.train={path}: data row 10 has 3 fields, the header 2; a text "
+        'with the separator in it has to stand in quotes ("...")\n'
+    )
+    assert list(tmp_path.iterdir()) == [path]
+    assert set(cache.rglob("*")) == before
+
+
+def test_there_is_something_to_train_on(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = fail(train.main, "data=files", "data.test=x.csv", capsys=capsys, cwd=cwd)
+    assert line == "error: data.train is None, expected a file to train on (data.train=reviews.csv)"
