@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from sentiment import cli
 from sentiment.config import TrainConfig
 from sentiment.data.batches import collate, shuffled_batches, sorted_batches
-from sentiment.data.encoding import EncodedReviews, encode, fingerprint
+from sentiment.data.encoded import EncodedReviews
+from sentiment.data.encoding import encode, fingerprint
 from sentiment.data.reviews import load_split
 from sentiment.model.classifier import Classifier
 from sentiment.model.embedding import random_embedding

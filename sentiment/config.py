@@ -11,6 +11,11 @@ from typing import Any
 
 from sentiment.errors import UserError
 
+LABEL_NAMES = ("negative", "positive")
+"""Of the labels 0 and 1, where the data does not name them."""
+THRESHOLD = 0.5
+"""A review whose probability of being positive is above this is called positive."""
+
 
 class DataSource(Enum):
     """Where reviews come from."""

@@ -17,9 +17,9 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
     import os
     from dataclasses import replace
 
-    from sentiment.config import Precision
+    from sentiment.config import LABEL_NAMES, Precision
     from sentiment.data.encoding import encode, fingerprint
-    from sentiment.data.reviews import LABEL_NAMES, load_split
+    from sentiment.data.reviews import load_split
     from sentiment.report.metrics import binary_metrics
     from sentiment.report.run import write_environment, write_metrics
     from sentiment.training.checkpoint import load_checkpoint

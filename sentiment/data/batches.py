@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sentiment.data.encoding import EncodedReviews
+from sentiment.data.encoded import EncodedReviews, EncodedTexts
 from sentiment.text.tokenizer import PAD_ID
 
 POOL = 200
@@ -75,13 +75,22 @@ def padded_time(longest: int) -> int:
     return -(-longest // TIME_MULTIPLE) * TIME_MULTIPLE
 
 
-def collate(reviews: EncodedReviews, rows: NDArray[np.int64], device: torch.device) -> Batch:
-    """Pad the given rows into one batch on the device."""
+def pad(texts: EncodedTexts, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Pad the given rows into one batch.
+
+    Returns:
+        int64 token ids `[T, B]`, `PAD_ID` past the end of a text, and int64 lengths `[B]`.
+    """
     index_B = torch.from_numpy(rows)
-    lengths_B = reviews.lengths_N[index_B]
+    lengths_B = texts.lengths_N[index_B]
     time_T1 = torch.arange(padded_time(int(lengths_B.max()))).unsqueeze(1)
     padding_TB = time_T1 >= lengths_B
-    positions_TB = (reviews.starts_N[index_B] + time_T1).masked_fill(padding_TB, 0)
-    ids_TB = reviews.ids[positions_TB].long().masked_fill(padding_TB, PAD_ID)
-    labels_B = reviews.labels_N[index_B].float()
+    positions_TB = (texts.starts_N[index_B] + time_T1).masked_fill(padding_TB, 0)
+    return texts.ids[positions_TB].long().masked_fill(padding_TB, PAD_ID), lengths_B
+
+
+def collate(reviews: EncodedReviews, rows: NDArray[np.int64], device: torch.device) -> Batch:
+    """Pad the given rows into one batch on the device."""
+    ids_TB, lengths_B = pad(reviews, rows)
+    labels_B = reviews.labels_N[torch.from_numpy(rows)].float()
     return Batch(ids_TB.to(device), lengths_B.to(device), labels_B.to(device))

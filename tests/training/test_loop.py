@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sentiment.config import Device, Precision, RuntimeConfig, TrainConfig
-from sentiment.data.encoding import EncodedReviews
+from sentiment.data.encoded import EncodedReviews
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
 from sentiment.model.embedding import random_embedding
