@@ -118,7 +118,6 @@ def measure(side: str, count: int, overrides: list[str]) -> float:
     train = load_split(config.data, "train")
     sha256, cache_dir = fingerprint(train), Path(os.path.expanduser(config.runtime.cache_dir))
     texts = (part["text"] for part in train.iter(1000))
-    cache_dir.mkdir(parents=True, exist_ok=True)
     tokenizer = cached_tokenizer(texts, sha256, config.tokenizer, cache_dir)
     encoded = encode(train, sha256, tokenizer, cache_dir)
     # Whole batches of the first epoch: a small random draw would be mostly padding.

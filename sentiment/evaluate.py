@@ -17,7 +17,6 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
     import os
     from dataclasses import replace
 
-    from sentiment.config import LABEL_NAMES, Precision
     from sentiment.data.encoding import encode, fingerprint
     from sentiment.data.reviews import load_split
     from sentiment.report.metrics import binary_metrics
@@ -28,9 +27,7 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
 
     log = logging.getLogger(__name__)
     checkpoint = load_checkpoint(Path(os.path.expanduser(config.checkpoint)))
-    if config.runtime.precision is Precision.auto:
-        config.runtime.precision = checkpoint.config.runtime.precision
-    runtime = prepare(config.runtime)
+    runtime = prepare(config.runtime, trained_in=checkpoint.config.runtime.precision)
     data = config.data
     if data.source is None:
         trained_on = checkpoint.config.data
@@ -53,9 +50,9 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
         *(metrics["accuracy"], metrics["accuracy_low"], metrics["accuracy_high"]),
         *(metrics["loss"], metrics["f1"], metrics["auroc"]),
     )
-    log.info("  %-18s %12s %12s", "", *(f"said {name}" for name in LABEL_NAMES))
+    log.info("  %-18s %12s %12s", "", *(f"said {name}" for name in checkpoint.label_names))
     for name, counts in zip(
-        LABEL_NAMES,
+        checkpoint.label_names,
         (("true_negatives", "false_positives"), ("false_negatives", "true_positives")),
         strict=True,
     ):

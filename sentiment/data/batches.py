@@ -3,6 +3,7 @@
 Shapes: T time, B batch.
 """
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,10 +62,23 @@ def shuffled_batches(
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def sorted_batches(lengths_N: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """Deal all rows into batches by length, longest first, for evaluation."""
+def sorted_batches(
+    lengths_N: NDArray[np.int64], batch_size: int, max_tokens: int = sys.maxsize
+) -> list[NDArray[np.int64]]:
+    """Deal all rows into batches by length, longest first, for evaluation.
+
+    Args:
+        lengths_N: tokens per text.
+        batch_size: rows per batch, at most.
+        max_tokens: tokens per batch, at most, padding included; a longer text goes alone.
+    """
     order = np.argsort(-lengths_N, kind="stable")
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    batches = []
+    while len(order):
+        size = max(1, min(batch_size, max_tokens // padded_time(int(lengths_N[order[0]]))))
+        batches.append(order[:size])
+        order = order[size:]
+    return batches
 
 
 def padded_time(longest: int) -> int:

@@ -32,12 +32,16 @@ def encode(
 
     The file's name is a hash of the texts, the labels and the whole tokenizer. Truncation is left
     to `EncodedReviews.truncate`, so changing it encodes nothing anew.
+
+    Raises:
+        OSError: the cache folder cannot be made.
     """
 
     def encode_batch(texts: list[str]) -> dict[str, list[list[int]]]:
         return {"ids": token_ids(tokenizer, texts)}
 
     key = hashlib.sha256(f"{data_fingerprint} {tokenizer.to_str()}".encode()).hexdigest()[:32]
+    cache_dir.mkdir(parents=True, exist_ok=True)
     path = cache_dir / f"encoded-{key}.arrow"
     if path.exists() and not _is_readable(path):
         path.unlink()

@@ -92,8 +92,12 @@ def cached_tokenizer(
         texts: batches of training reviews.
         fingerprint: hash of those reviews.
         config: size of the vocabulary and least frequency of a word.
-        cache_dir: existing folder where tokenizers are kept, named after all that they depend on.
+        cache_dir: folder where tokenizers are kept, named after all that they depend on.
+
+    Raises:
+        OSError: the folder cannot be made.
     """
+    cache_dir.mkdir(parents=True, exist_ok=True)
     depends_on = (
         fingerprint,
         config.vocabulary_size,

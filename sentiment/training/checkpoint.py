@@ -15,16 +15,17 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from yaml import YAMLError
 
-from sentiment.config import TrainConfig
+from sentiment.config import LABEL_NAMES, TrainConfig
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
-from sentiment.model.embedding import random_embedding
+from sentiment.text.tokenizer import PAD_ID
 
 MANIFEST = "manifest.json"
 FILES = ("model.safetensors", "tokenizer.json", "config.yaml", "metrics.json")
@@ -41,17 +42,27 @@ class Checkpoint:
     weights: dict[str, Tensor]
     metrics: dict[str, float]
 
+    @property
+    def label_names(self) -> tuple[str, str]:
+        """Names of the labels 0 and 1, as the training data has them."""
+        return LABEL_NAMES
+
     def build_model(self) -> Classifier:
-        """The trained classifier, on the CPU.
+        """The trained classifier, on the CPU; it shares its memory with `weights`.
 
         Raises:
-            UserError: weights that do not fit the configuration.
+            UserError: weights that do not fit the configuration, or are no finite numbers.
         """
         dimension = self.config.embeddings.dimension
         if dimension is None:
             raise UserError(f"{self.folder / 'config.yaml'} has no embeddings.dimension")
-        embedding = random_embedding(self.tokenizer.get_vocab_size(), dimension)
-        model = Classifier(embedding, self.config.model)
+        # Without memory or initial values until the weights are known to fit.
+        with torch.device("meta"):
+            vectors_VE = torch.empty(self.tokenizer.get_vocab_size(), dimension)
+            embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+                vectors_VE, freeze=self.config.embeddings.freeze, padding_idx=PAD_ID
+            )
+            model = Classifier(embedding, self.config.model)
         expected = {name: (tuple(t.shape), t.dtype) for name, t in model.state_dict().items()}
         found = {name: (tuple(t.shape), t.dtype) for name, t in self.weights.items()}
         for name in sorted(expected.keys() | found.keys()):
@@ -60,7 +71,13 @@ class Checkpoint:
                     f"{self.folder / 'model.safetensors'}: {name} is {found.get(name)}, "
                     f"but {self.folder / 'config.yaml'} asks for {expected.get(name)}"
                 )
-        model.load_state_dict(self.weights)
+        for name, tensor in self.weights.items():
+            if not tensor.isfinite().all():
+                raise UserError(
+                    f"{self.folder / 'model.safetensors'}: {name} holds NaN or infinity; "
+                    "use another checkpoint"
+                )
+        model.load_state_dict(self.weights, assign=True)
         return model
 
 

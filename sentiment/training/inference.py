@@ -9,6 +9,7 @@ from sentiment.model.classifier import Classifier
 from sentiment.training.runtime import Runtime
 
 BATCH_SIZE = 128
+MAX_TOKENS = 65_536  # bounds the memory of a batch where whole reviews are read
 
 
 @torch.inference_mode()
@@ -23,7 +24,7 @@ def predict_logits(model: Classifier, texts: EncodedTexts, runtime: Runtime) -> 
     """
     model.eval()
     logits_N = torch.empty(len(texts), device=runtime.device)
-    for rows in sorted_batches(texts.lengths_N.numpy(), BATCH_SIZE):
+    for rows in sorted_batches(texts.lengths_N.numpy(), BATCH_SIZE, MAX_TOKENS):
         ids_TB, lengths_B = pad(texts, rows)
         with runtime.autocast():
             logits_B = model(ids_TB.to(runtime.device), lengths_B.to(runtime.device))

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import logging
 import os
 import platform
 import random
@@ -16,6 +17,8 @@ import torch
 
 from sentiment.config import Device, Precision, RuntimeConfig
 from sentiment.errors import UserError
+
+log = logging.getLogger(__name__)
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 
@@ -34,12 +37,16 @@ class Runtime:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
 
-def prepare(config: RuntimeConfig) -> Runtime:
+def prepare(config: RuntimeConfig, trained_in: Precision | None = None) -> Runtime:
     """Set the process up; call it once, before the first tensor is computed.
+
+    Args:
+        config: what the user asks for.
+        trained_in: what `precision=auto` stands for where this machine has it: a model's figures
+            come back in the precision that it was trained in.
 
     Raises:
         UserError: a device or precision that this machine lacks.
-        OSError: the cache folder cannot be made.
     """
     # Gradients that vanish through time become subnormal floats, on which a CPU is up to 10 times
     # slower. The mode is per thread and inherited, so it has to be set before threads start.
@@ -49,15 +56,9 @@ def prepare(config: RuntimeConfig) -> Runtime:
     # cuBLAS is deterministic with a workspace of its own only; it reads this when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     device = _choose_device(config.device)
-    native = _has_native_bfloat16(device)
-    if config.precision is Precision.bfloat16 and device.type == "cuda" and not native:
-        raise UserError("runtime.precision=bfloat16 needs a GPU that has it; use float32")
-    automatic = Precision.bfloat16 if native else Precision.float32
-    precision = automatic if config.precision is Precision.auto else config.precision
+    precision = _choose_precision(config.precision, trained_in, device)
     torch.backends.cudnn.allow_tf32 = precision is not Precision.float32
-    cache_dir = Path(os.path.expanduser(config.cache_dir))
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    return Runtime(device, precision, cache_dir)
+    return Runtime(device, precision, Path(os.path.expanduser(config.cache_dir)))
 
 
 def seed_everything(seed: int) -> None:
@@ -103,6 +104,26 @@ def _choose_device(device: Device) -> torch.device:
     if device is Device.cuda and not available:
         raise UserError("runtime.device=cuda: torch finds no GPU here; use cpu or auto")
     return torch.device("cuda" if available and device is not Device.cpu else "cpu")
+
+
+def _choose_precision(
+    asked: Precision, trained_in: Precision | None, device: torch.device
+) -> Precision:
+    native = _has_native_bfloat16(device)
+    # A CPU with AVX-512 emulates it, slowly; on others oneDNN's LSTM fails in bfloat16.
+    emulated = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if asked is Precision.auto and trained_in is Precision.bfloat16 and not (native or emulated):
+        log.warning("trained in bfloat16, which this %s lacks: float32 it is", device.type)
+        return Precision.float32
+    if asked is Precision.auto:
+        asked = trained_in or Precision.auto
+    if asked is Precision.auto:
+        return Precision.bfloat16 if native else Precision.float32
+    if asked is Precision.bfloat16 and not (native or emulated):
+        raise UserError(
+            f"runtime.precision=bfloat16 needs a {device.type} that has it; use float32 or auto"
+        )
+    return asked
 
 
 def _has_native_bfloat16(device: torch.device) -> bool:
