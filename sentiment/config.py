@@ -16,6 +16,8 @@ LABEL_NAMES = ("negative", "positive")
 THRESHOLD = 0.5
 """A review whose probability of being positive is above this is called positive."""
 
+MOST_UNITS = 100_000
+
 
 class DataSource(Enum):
     """Where reviews come from."""
@@ -140,8 +142,8 @@ class EmbeddingsConfig:
 
     def __post_init__(self) -> None:
         dimension = self.dimension
-        valid = dimension is None or dimension >= 1
-        _require(valid, "embeddings.dimension", dimension, "1 or more, or null")
+        valid = dimension is None or 1 <= dimension <= MOST_UNITS
+        _require(valid, "embeddings.dimension", dimension, f"1 to {MOST_UNITS}, or null")
         if self.source is EmbeddingSource.glove:
             expected = "a GloVe text file (embeddings.path=glove.6B.100d.txt)"
             _require(self.path is not None, "embeddings.path", self.path, expected)
@@ -169,8 +171,9 @@ class ModelConfig:
     """Dropout between layers (shared over time) and before the logit, in [0, 1)."""
 
     def __post_init__(self) -> None:
-        _require(self.layers >= 1, "model.layers", self.layers, "1 or more")
-        _require(self.hidden_size >= 1, "model.hidden_size", self.hidden_size, "1 or more")
+        layers, size = self.layers, self.hidden_size
+        _require(1 <= layers <= 100, "model.layers", layers, "1 to 100")
+        _require(1 <= size <= MOST_UNITS, "model.hidden_size", size, f"1 to {MOST_UNITS}")
         names = [pooling.name for pooling in self.pooling]
         distinct = 0 < len(names) == len(set(names))
         _require(distinct, "model.pooling", names, "at least one pooling, each once")

@@ -75,7 +75,7 @@ def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """
     try:
         return [encoding.ids or [UNK_ID] for encoding in tokenizer.encode_batch_fast(texts)]
-    except (KeyboardInterrupt, MemoryError, UnicodeEncodeError):
+    except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of the library's own code is no Exception
         raise UserError(f"the checkpoint's tokenizer cannot encode a text: {error}") from error

@@ -17,10 +17,8 @@ import safetensors
 import safetensors.torch
 import torch
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from yaml import YAMLError
 
 from sentiment.config import LABEL_NAMES, TrainConfig
 from sentiment.errors import UserError
@@ -165,7 +163,7 @@ def _read_verified(folder: Path) -> dict[str, bytes]:
     try:
         manifest = json.loads(path.read_bytes())
         found, files = manifest["format"], dict(manifest["files"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged; use another checkpoint") from error
     if found != FORMAT:
         raise UserError(
@@ -193,7 +191,7 @@ def _parse_config(content: bytes, path: Path) -> TrainConfig:
     try:
         loaded = OmegaConf.create(content.decode())
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded))
-    except (OmegaConfBaseException, UserError, ValueError, YAMLError) as error:
+    except Exception as error:  # on damaged YAML its libraries raise nearly anything
         first_line = str(error).partition("\n")[0]
         raise UserError(f"{path} is no configuration of this version: {first_line}") from error
     assert isinstance(config, TrainConfig)
@@ -202,16 +200,25 @@ def _parse_config(content: bytes, path: Path) -> TrainConfig:
 
 def _parse_tokenizer(content: bytes, path: Path) -> Tokenizer:
     try:
-        return Tokenizer.from_str(content.decode())
-    except Exception as error:  # the library raises nothing more specific
+        tokenizer = Tokenizer.from_str(content.decode())
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises no class of its own, and panics
         raise UserError(f"{path} is no tokenizer: {error}") from error
+    # Padding and truncation are not a tokenizer's business here.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def _parse_metrics(content: bytes, path: Path) -> dict[str, float]:
     try:
-        return dict(json.loads(content))
-    except (ValueError, TypeError) as error:
+        metrics = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} holds no figures: {error}") from error
+    if not isinstance(metrics, dict) or not all(type(v) in (int, float) for v in metrics.values()):
+        raise UserError(f"{path} holds something other than figures by name")
+    return metrics
 
 
 def _parse_weights(content: bytes, path: Path) -> dict[str, Tensor]:
