@@ -17,6 +17,7 @@ THRESHOLD = 0.5
 """A review whose probability of being positive is above this is called positive."""
 
 MOST_UNITS = 100_000
+"""Width of anything, at most: a slip of the keyboard must not ask for a terabyte."""
 
 
 class DataSource(Enum):

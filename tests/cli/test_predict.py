@@ -165,6 +165,27 @@ def test_a_typed_line_is_answered_before_the_next_and_a_closed_pipe_ends_it(
         assert process.stderr.read() == b""
 
 
+def test_a_table_comes_back_with_the_same_predictions(
+    checkpoint: Path, tmp_path: Path, door: Door
+) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("id,said\n1,good\n2,\n3,bad film\n")
+    options = ("--checkpoint", checkpoint, "--input", source, "--output", target)
+    code, records, printed = door(*options)
+    assert (code, records) == (2, [])
+    assert "has no column 'text', only 'id', 'said'" in printed
+    assert not target.exists()
+
+    code, records, printed = door(*options, "--text-column", "said")
+    assert (code, records) == (0, [])
+    assert printed.startswith("3 texts (1 empty), ")
+    _, expected, _ = door("--checkpoint", checkpoint, "good", "", "bad film")
+    good, empty, bad = (f"{r['label'] or ''},{r['probability'] or ''}" for r in expected)
+    assert target.read_text() == (
+        f"id,said,prediction,probability\n1,good,{good}\n2,,{empty}\n3,bad film,{bad}\n"
+    )
+
+
 def test_ctrl_c_costs_one_word(
     checkpoint: Path, door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
