@@ -1,4 +1,7 @@
-"""Measure speed claims side by side: python scripts/benchmark.py training data.path=DIR.
+"""Measure speed claims side by side: python scripts/benchmark.py BENCHMARK data.path=DIR.
+
+`training` compares this pipeline's loop with that of the usual tutorial, `inference` compares
+`sentiment.predict` with a loop that predicts one review at a time.
 
 Each side runs in a process of its own, in turn, several times, on the same reviews: what one side
 tells its process (threads, memory, number formats) cannot help or hinder the other. Figures are
@@ -13,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,12 +29,16 @@ from torch import Tensor, nn
 from sentiment import cli
 from sentiment.config import TrainConfig
 from sentiment.data.batches import collate, shuffled_batches, sorted_batches
-from sentiment.data.encoding import EncodedReviews, encode, fingerprint
+from sentiment.data.encoded import EncodedReviews
+from sentiment.data.encoding import encode, fingerprint
 from sentiment.data.reviews import load_split
 from sentiment.model.classifier import Classifier
 from sentiment.report.tensorboard import Dashboard
-from sentiment.text.tokenizer import PAD_ID, cached_tokenizer
+from sentiment.text.tokenizer import PAD_ID, cached_tokenizer, vocabulary_size
+from sentiment.training.checkpoint import Checkpoint
+from sentiment.training.inference import BATCH_SIZE
 from sentiment.training.loop import fit
+from sentiment.training.predictor import SentimentPredictor
 from sentiment.training.runtime import prepare, seed_everything
 
 # The sizes of the tutorial loop, for both sides.
@@ -43,6 +52,15 @@ SIZES = (
     "trainer.epochs=1",
     "trainer.log_every=1000000",
 )
+
+
+class Benchmark(NamedTuple):
+    """Two sides of a claim; the ratio is that of the second to the first."""
+
+    measure: Callable[[str, int, list[str]], float]
+    sides: tuple[str, str]
+    reviews: int
+    sizes: dict[str, int]
 
 
 class TutorialModel(nn.Module):
@@ -94,7 +112,60 @@ def train_pipeline(reviews: EncodedReviews, config: TrainConfig) -> float:
     return float(row.rpartition(",")[2])
 
 
-def measure(side: str, count: int, overrides: list[str]) -> float:
+def predict_one_at_a_time(checkpoint: Checkpoint, texts: list[str]) -> None:
+    """The loop around `predict_sentiment(text)` of the usual tutorials."""
+    model, tokenizer = checkpoint.build_model().eval(), checkpoint.tokenizer
+    limit = checkpoint.config.tokenizer.max_length or 0
+    with torch.no_grad():
+        for text in texts:
+            ids = tokenizer.encode(text).ids[-limit:]
+            ids_T1 = torch.tensor(ids).unsqueeze(1)
+            torch.sigmoid(model(ids_T1, torch.tensor([len(ids)]))).item()
+
+
+def compose_config(overrides: list[str]) -> TrainConfig:
+    """The configuration that these command-line overrides stand for."""
+    cli.register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(cli.CONF)):
+        return cli.to_dataclass(compose("train", overrides), TrainConfig)
+
+
+def measure_inference(side: str, count: int, overrides: list[str]) -> float:
+    """Predict test reviews with a freshly initialised model of the default sizes.
+
+    Args:
+        side: `one at a time` or `pipeline`.
+        count: how many reviews, drawn at random; a batch of them warms up.
+        overrides: where the reviews are.
+
+    Returns:
+        Reviews per second, from text to probability.
+    """
+    config = compose_config(overrides)
+    cache_dir = Path(os.path.expanduser(config.runtime.cache_dir))
+    reviews = load_split(config.data, "test")
+    parts = (part["text"] for part in reviews.iter(1000))
+    tokenizer = cached_tokenizer(parts, fingerprint(reviews), config.tokenizer, cache_dir)
+    seed_everything(config.seed)
+    assert config.embeddings.dimension is not None
+    embedding = nn.Embedding(vocabulary_size(tokenizer), config.embeddings.dimension)
+    weights = Classifier(embedding, config.model).state_dict()
+    checkpoint = Checkpoint(Path(), config, tokenizer, weights, {})
+    rows = np.random.default_rng(0).choice(len(reviews), count, replace=False)
+    texts = reviews.select(rows)["text"][:]
+    if side == "pipeline":
+        predict: Callable[[list[str]], Any] = SentimentPredictor(
+            checkpoint, prepare(config.runtime)
+        )
+    else:
+        predict = partial(predict_one_at_a_time, checkpoint)
+    predict(texts[:BATCH_SIZE])
+    started = time.perf_counter()
+    predict(texts)
+    return len(texts) / (time.perf_counter() - started)
+
+
+def measure_training(side: str, count: int, overrides: list[str]) -> float:
     """Train one side on the reviews, from freshly initialised weights, after a warm-up.
 
     The warm-up, on weights that are thrown away, lasts until memory and kernels are in place: a
@@ -108,15 +179,12 @@ def measure(side: str, count: int, overrides: list[str]) -> float:
     Returns:
         Reviews per second.
     """
-    cli.register()
-    with initialize_config_dir(version_base="1.3", config_dir=str(cli.CONF)):
-        config = cli.to_dataclass(compose("train", [*SIZES, *overrides]), TrainConfig)
+    config = compose_config([*SIZES, *overrides])
     if side == "pipeline":
         prepare(config.runtime)
     train = load_split(config.data, "train")
     sha256, cache_dir = fingerprint(train), Path(os.path.expanduser(config.runtime.cache_dir))
     texts = (part["text"] for part in train.iter(1000))
-    cache_dir.mkdir(parents=True, exist_ok=True)
     tokenizer = cached_tokenizer(texts, sha256, config.tokenizer, cache_dir)
     encoded = encode(train, sha256, tokenizer, cache_dir)
     # Whole batches of the first epoch: a small random draw would be mostly padding.
@@ -131,46 +199,59 @@ def measure(side: str, count: int, overrides: list[str]) -> float:
     return len(reviews) / train_pipeline(reviews, config)
 
 
-def compare_training(count: int, rounds: int, overrides: list[str]) -> dict[str, Any]:
-    """Let both sides train in turn, in processes of their own."""
-    sides = ("tutorial", "pipeline")
+BENCHMARKS: dict[str, Benchmark] = {
+    "training": Benchmark(
+        measure_training,
+        ("tutorial", "pipeline"),
+        384,
+        {"embedding": EMBEDDING, "hidden": HIDDEN, "vocabulary": VOCABULARY, "layers": 2},
+    ),
+    "inference": Benchmark(measure_inference, ("one at a time", "pipeline"), 1024, {}),
+}
+
+
+def compare(name: str, count: int, rounds: int, overrides: list[str]) -> dict[str, Any]:
+    """Let both sides run in turn, in processes of their own."""
+    sides = BENCHMARKS[name].sides
     rates: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(rounds):
         for side in sides:
-            command = [sys.executable, __file__, "training", "--side", side]
+            command = [sys.executable, __file__, name, "--side", side]
             command += ["--reviews", str(count), *overrides]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             rates[side].append(float(done.stdout.splitlines()[-1]))
             print(f"round {number + 1}: {side} {rates[side][-1]:.1f} reviews/s", flush=True)
     medians = {side: statistics.median(values) for side, values in rates.items()}
     return {
-        "benchmark": "training",
-        "sizes": {"embedding": EMBEDDING, "hidden": HIDDEN, "vocabulary": VOCABULARY, "layers": 2},
+        "benchmark": name,
+        "sizes": BENCHMARKS[name].sizes,
         "reviews": count,
         "torch": torch.__version__,
         "reviews_per_second": rates,
         "median": medians,
-        "ratio": medians["pipeline"] / medians["tutorial"],
+        "ratio": medians[sides[1]] / medians[sides[0]],
     }
 
 
 def main() -> None:
     """Parse the command line, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("benchmark", choices=["training"])
-    parser.add_argument("--reviews", type=int, default=384, help="reviews to train on (384)")
+    parser.add_argument("benchmark", choices=list(BENCHMARKS))
+    parser.add_argument("--reviews", type=int, help="of each run (384 for training, else 1024)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side (3)")
     parser.add_argument("--output", type=Path, help="also write the figures here, as JSON")
-    parser.add_argument("--side", choices=["tutorial", "pipeline"], help=argparse.SUPPRESS)
+    parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("overrides", nargs="*", help="where the reviews are: data.path=DIR")
     arguments = parser.parse_intermixed_args()
+    benchmark = BENCHMARKS[arguments.benchmark]
+    count = arguments.reviews or benchmark.reviews
     if arguments.side:
-        print(measure(arguments.side, arguments.reviews, arguments.overrides))
+        print(benchmark.measure(arguments.side, count, arguments.overrides))
         return
-    result = compare_training(arguments.reviews, arguments.rounds, arguments.overrides)
+    result = compare(arguments.benchmark, count, arguments.rounds, arguments.overrides)
     for side, rate in result["median"].items():
-        print(f"{side:>10}: {rate:8.1f} reviews/s (median of {arguments.rounds})")
-    print(f"{'ratio':>10}: {result['ratio']:8.1f}")
+        print(f"{side:>13}: {rate:8.1f} reviews/s (median of {arguments.rounds})")
+    print(f"{'ratio':>13}: {result['ratio']:8.1f}")
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -12,6 +12,14 @@ from typing import Any
 
 from sentiment.errors import UserError
 
+LABEL_NAMES = ("negative", "positive")
+"""Of the labels 0 and 1, where the data does not name them."""
+THRESHOLD = 0.5
+"""A review whose probability of being positive is above this is called positive."""
+
+MOST_UNITS = 100_000
+"""Width of anything, at most: a slip of the keyboard must not ask for a terabyte."""
+
 
 class DataSource(Enum):
     """Where reviews come from."""
@@ -198,8 +206,8 @@ class EmbeddingsConfig:
 
     def __post_init__(self) -> None:
         dimension, std, url, sha256 = self.dimension, self.std, self.url, self.sha256
-        valid = dimension is None or dimension >= 1
-        _require(valid, "embeddings.dimension", dimension, "1 or more, or null")
+        valid = dimension is None or 1 <= dimension <= MOST_UNITS
+        _require(valid, "embeddings.dimension", dimension, f"1 to {MOST_UNITS}, or null")
         _require(std is None or std > 0, "embeddings.std", std, "above 0, or null")
         if self.source is EmbeddingSource.glove:
             expected = "a file of vectors (or embeddings=glove_6b_100d, which downloads one)"
@@ -235,8 +243,9 @@ class ModelConfig:
     """Parts that are not trained: what was loaded from vectors or from another run stays."""
 
     def __post_init__(self) -> None:
-        _require(self.layers >= 1, "model.layers", self.layers, "1 or more")
-        _require(self.hidden_size >= 1, "model.hidden_size", self.hidden_size, "1 or more")
+        layers, size = self.layers, self.hidden_size
+        _require(1 <= layers <= 100, "model.layers", layers, "1 to 100")
+        _require(1 <= size <= MOST_UNITS, "model.hidden_size", size, f"1 to {MOST_UNITS}")
         names = [pooling.name for pooling in self.pooling]
         distinct = 0 < len(names) == len(set(names))
         _require(distinct, "model.pooling", names, "at least one pooling, each once")

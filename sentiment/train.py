@@ -18,7 +18,8 @@ def train(config: TrainConfig, directory: Path) -> None:
     from contextlib import closing
 
     from sentiment.config import flatten
-    from sentiment.data.encoding import EncodedReviews, encode, fingerprint
+    from sentiment.data.encoded import EncodedReviews
+    from sentiment.data.encoding import encode, fingerprint
     from sentiment.data.reviews import label_names, load_splits
     from sentiment.model.classifier import Classifier
     from sentiment.model.embedding import build_embedding

@@ -11,10 +11,17 @@ os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["SENTIMENT_CACHE"] = str(Path(CACHE.name) / "sentiment")
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 
 from sentiment import cli
 from sentiment.config import TrainConfig
+from sentiment.model.classifier import Classifier
+from sentiment.text.tokenizer import train_tokenizer, vocabulary_size
+from sentiment.training.checkpoint import save_checkpoint
+
+FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "50"))
+"""Of each fuzz test; 2,000 take minutes."""
 
 
 def compose_train(*overrides: str) -> TrainConfig:
@@ -22,6 +29,19 @@ def compose_train(*overrides: str) -> TrainConfig:
     cli.register()
     with initialize_config_dir(version_base="1.3", config_dir=str(cli.CONF)):
         return cli.to_dataclass(compose("train", list(overrides)), TrainConfig)
+
+
+def write_checkpoint(folder: Path, texts: list[str]) -> Path:
+    """A checkpoint of random weights whose vocabulary is that of the texts."""
+    config = compose_train(
+        *("data=sample", "model.hidden_size=8", "embeddings.dimension=4"),
+        *("runtime.precision=float32", "tokenizer.max_length=20", "tokenizer.min_frequency=1"),
+    )
+    tokenizer = train_tokenizer([texts], config.tokenizer)
+    torch.manual_seed(0)
+    model = Classifier(torch.nn.Embedding(vocabulary_size(tokenizer), 4), config.model)
+    save_checkpoint(folder, model, tokenizer, config, {})
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 Shapes: T time, B batch.
 """
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sentiment.data.encoding import EncodedReviews
+from sentiment.data.encoded import EncodedReviews, EncodedTexts
 from sentiment.text.tokenizer import PAD_ID
 
 POOL = 200
@@ -61,10 +62,23 @@ def shuffled_batches(
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def sorted_batches(lengths_N: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """Deal all rows into batches by length, longest first, for evaluation."""
+def sorted_batches(
+    lengths_N: NDArray[np.int64], batch_size: int, max_tokens: int = sys.maxsize
+) -> list[NDArray[np.int64]]:
+    """Deal all rows into batches by length, longest first, for evaluation.
+
+    Args:
+        lengths_N: tokens per text.
+        batch_size: rows per batch, at most.
+        max_tokens: tokens per batch, at most, padding included; a longer text goes alone.
+    """
     order = np.argsort(-lengths_N, kind="stable")
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    batches = []
+    while len(order):
+        size = max(1, min(batch_size, max_tokens // padded_time(int(lengths_N[order[0]]))))
+        batches.append(order[:size])
+        order = order[size:]
+    return batches
 
 
 def padded_time(longest: int) -> int:
@@ -75,13 +89,22 @@ def padded_time(longest: int) -> int:
     return -(-longest // TIME_MULTIPLE) * TIME_MULTIPLE
 
 
-def collate(reviews: EncodedReviews, rows: NDArray[np.int64], device: torch.device) -> Batch:
-    """Pad the given rows into one batch on the device."""
+def pad(texts: EncodedTexts, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Pad the given rows into one batch.
+
+    Returns:
+        int64 token ids `[T, B]`, `PAD_ID` past the end of a text, and int64 lengths `[B]`.
+    """
     index_B = torch.from_numpy(rows)
-    lengths_B = reviews.lengths_N[index_B]
+    lengths_B = texts.lengths_N[index_B]
     time_T1 = torch.arange(padded_time(int(lengths_B.max()))).unsqueeze(1)
     padding_TB = time_T1 >= lengths_B
-    positions_TB = (reviews.starts_N[index_B] + time_T1).masked_fill(padding_TB, 0)
-    ids_TB = reviews.ids[positions_TB].long().masked_fill(padding_TB, PAD_ID)
-    labels_B = reviews.labels_N[index_B].float()
+    positions_TB = (texts.starts_N[index_B] + time_T1).masked_fill(padding_TB, 0)
+    return texts.ids[positions_TB].long().masked_fill(padding_TB, PAD_ID), lengths_B
+
+
+def collate(reviews: EncodedReviews, rows: NDArray[np.int64], device: torch.device) -> Batch:
+    """Pad the given rows into one batch on the device."""
+    ids_TB, lengths_B = pad(reviews, rows)
+    labels_B = reviews.labels_N[torch.from_numpy(rows)].float()
     return Batch(ids_TB.to(device), lengths_B.to(device), labels_B.to(device))

@@ -21,7 +21,7 @@ from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 from datasets.exceptions import DatasetsError
 from numpy.typing import NDArray
 
-from sentiment.config import DataConfig, DataSource, SplitConfig
+from sentiment.config import LABEL_NAMES, DataConfig, DataSource, SplitConfig
 from sentiment.data import files
 from sentiment.data.tables import BATCH, whole_column
 from sentiment.errors import UserError
@@ -32,7 +32,6 @@ HUB_ID = "stanfordnlp/imdb"
 REVISION = "e6281661ce1c48d982bc483cf8a173c1bbeb5d31"  # so that every run reads the same bytes
 SAMPLE = Path(__file__).parent / "sample"
 FEATURES = Features({"text": Value("string"), "label": Value("int64")})
-LABEL_NAMES = ("negative", "positive")
 BLOCKS_PER_CLASS = 5
 
 

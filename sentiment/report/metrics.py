@@ -10,9 +10,9 @@ from torchmetrics.functional.classification import (
     binary_confusion_matrix,
 )
 
-Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
+from sentiment.config import THRESHOLD
 
-THRESHOLD = 0.5
+Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
 
 def binary_metrics(logits_N: Tensor, labels_N: Tensor) -> dict[str, float]:

@@ -8,12 +8,12 @@ the cleaning included, lives inside `tokenizer.json`.
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer
+from tokenizers import Regex, Tokenizer, normalizers
 from tokenizers.models import BPE, Model, WordLevel, WordPiece
-from tokenizers.normalizers import NFC, Lowercase, Normalizer, Replace, Sequence
+from tokenizers.normalizers import NFC, Lowercase, Normalizer, Replace
 from tokenizers.pre_tokenizers import Split
 from tokenizers.trainers import BpeTrainer, Trainer, WordLevelTrainer, WordPieceTrainer
 
@@ -83,10 +83,21 @@ def read_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    """Token ids of each text, without special tokens; a text without any becomes one `<unk>`."""
-    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text, on all cores, without special tokens.
+
+    A text without any token becomes a single `<unk>`.
+
+    Raises:
+        UserError: a tokenizer whose parts do not fit together, as only a damaged file has them.
+    """
     nothing = [unknown_id(tokenizer)]
+    try:
+        encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the library's own code is no Exception
+        raise UserError(f"the tokenizer cannot encode a text: {error}") from error
     return [encoding.ids or nothing for encoding in encodings]
 
 
@@ -112,7 +123,7 @@ def _empty_tokenizer(model: TokenizerModel) -> Tokenizer:
     }
     tokenizer = Tokenizer(models[model])
     cleaning: list[Normalizer] = [Replace(pattern, content) for pattern, content in REPLACEMENTS]
-    tokenizer.normalizer = Sequence([*cleaning, NFC(), Lowercase()])
+    tokenizer.normalizer = normalizers.Sequence([*cleaning, NFC(), Lowercase()])
     # One Split with one pattern is about 3 times as fast as a sequence of pre-tokenizers.
     tokenizer.pre_tokenizer = Split(TOKEN, behavior="removed", invert=True)
     return tokenizer
@@ -177,8 +188,12 @@ def cached_tokenizer(
         texts: batches of training reviews.
         fingerprint: hash of those reviews.
         config: kind and size of the vocabulary, and least frequency of its entries.
-        cache_dir: existing folder where tokenizers are kept, named after all that they depend on.
+        cache_dir: folder where tokenizers are kept, named after all that they depend on.
+
+    Raises:
+        OSError: the folder cannot be made.
     """
+    cache_dir.mkdir(parents=True, exist_ok=True)
     depends_on = (
         fingerprint,
         config.vocabulary_size,

@@ -68,7 +68,7 @@ def find_vectors(config: EmbeddingsConfig, cache_dir: Path, show: ShowBytes) -> 
 
     Args:
         config: `path` goes before `url`.
-        cache_dir: existing folder for what is downloaded.
+        cache_dir: folder for what is downloaded.
         show: called with every piece of a download.
 
     Raises:
@@ -79,6 +79,7 @@ def find_vectors(config: EmbeddingsConfig, cache_dir: Path, show: ShowBytes) -> 
     if config.url is None:
         return None
     assert config.sha256 is not None
+    cache_dir.mkdir(parents=True, exist_ok=True)
     return download(config.url, config.sha256, cache_dir, show)
 
 

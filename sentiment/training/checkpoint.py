@@ -15,13 +15,12 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from yaml import YAMLError
 
-from sentiment.config import TrainConfig
+from sentiment.config import LABEL_NAMES, TrainConfig
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
 from sentiment.text.tokenizer import vocabulary_size
@@ -41,17 +40,25 @@ class Checkpoint:
     weights: dict[str, Tensor]
     metrics: dict[str, float]
 
+    @property
+    def label_names(self) -> tuple[str, str]:
+        """Names of the labels 0 and 1, as the training data has them."""
+        data = self.config.data
+        return data.negative or LABEL_NAMES[0], data.positive or LABEL_NAMES[1]
+
     def build_model(self) -> Classifier:
-        """The trained classifier, on the CPU.
+        """The trained classifier, on the CPU; it shares its memory with `weights`.
 
         Raises:
-            UserError: weights that do not fit the configuration.
+            UserError: weights that do not fit the configuration, or are no finite numbers.
         """
         dimension = self.config.embeddings.dimension
         if dimension is None:
             raise UserError(f"{self.folder / 'config.yaml'} has no embeddings.dimension")
-        embedding = nn.Embedding(vocabulary_size(self.tokenizer), dimension)
-        model = Classifier(embedding, self.config.model)
+        # Without memory or initial values until the weights are known to fit.
+        with torch.device("meta"):
+            embedding = nn.Embedding(vocabulary_size(self.tokenizer), dimension)
+            model = Classifier(embedding, self.config.model)
         expected = {name: (tuple(t.shape), t.dtype) for name, t in model.state_dict().items()}
         found = {name: (tuple(t.shape), t.dtype) for name, t in self.weights.items()}
         for name in sorted(expected.keys() | found.keys()):
@@ -60,7 +67,13 @@ class Checkpoint:
                     f"{self.folder / 'model.safetensors'}: {name} is {found.get(name)}, "
                     f"but {self.folder / 'config.yaml'} asks for {expected.get(name)}"
                 )
-        model.load_state_dict(self.weights)
+        for name, tensor in self.weights.items():
+            if not tensor.isfinite().all():
+                raise UserError(
+                    f"{self.folder / 'model.safetensors'}: {name} holds NaN or infinity; "
+                    "use another checkpoint"
+                )
+        model.load_state_dict(self.weights, assign=True)
         return model
 
 
@@ -148,7 +161,7 @@ def _read_verified(folder: Path) -> dict[str, bytes]:
     try:
         manifest = json.loads(path.read_bytes())
         found, files = manifest["format"], dict(manifest["files"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged; use another checkpoint") from error
     if found != FORMAT:
         raise UserError(
@@ -176,7 +189,7 @@ def _parse_config(content: bytes, path: Path) -> TrainConfig:
     try:
         loaded = OmegaConf.create(content.decode())
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded))
-    except (OmegaConfBaseException, UserError, ValueError, YAMLError) as error:
+    except Exception as error:  # on damaged YAML its libraries raise nearly anything
         first_line = str(error).partition("\n")[0]
         raise UserError(f"{path} is no configuration of this version: {first_line}") from error
     assert isinstance(config, TrainConfig)
@@ -185,16 +198,25 @@ def _parse_config(content: bytes, path: Path) -> TrainConfig:
 
 def _parse_tokenizer(content: bytes, path: Path) -> Tokenizer:
     try:
-        return Tokenizer.from_str(content.decode())
-    except Exception as error:  # the library raises nothing more specific
+        tokenizer = Tokenizer.from_str(content.decode())
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises no class of its own, and panics
         raise UserError(f"{path} is no tokenizer: {error}") from error
+    # Padding and truncation are not a tokenizer's business here.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def _parse_metrics(content: bytes, path: Path) -> dict[str, float]:
     try:
-        return dict(json.loads(content))
-    except (ValueError, TypeError) as error:
+        metrics = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} holds no figures: {error}") from error
+    if not isinstance(metrics, dict) or not all(type(v) in (int, float) for v in metrics.values()):
+        raise UserError(f"{path} holds something other than figures by name")
+    return metrics
 
 
 def _parse_weights(content: bytes, path: Path) -> dict[str, Tensor]:

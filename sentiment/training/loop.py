@@ -14,7 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from sentiment.config import TrainConfig
 from sentiment.data.batches import collate, shuffled_batches
-from sentiment.data.encoding import EncodedReviews
+from sentiment.data.encoded import EncodedReviews
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
 from sentiment.report.metrics import RunningMetrics, binary_metrics

@@ -47,7 +47,6 @@ def prepare(config: RuntimeConfig, trained_in: Precision = Precision.auto) -> Ru
 
     Raises:
         UserError: a device or precision that this machine lacks.
-        OSError: the cache folder cannot be made.
     """
     # Gradients that vanish through time become subnormal floats, on which a CPU is up to 10 times
     # slower. The mode is per thread and inherited, so it has to be set before threads start.
@@ -59,9 +58,7 @@ def prepare(config: RuntimeConfig, trained_in: Precision = Precision.auto) -> Ru
     device = _choose_device(config.device)
     precision = _choose_precision(config.precision, trained_in, device)
     torch.backends.cudnn.allow_tf32 = precision is not Precision.float32
-    cache_dir = Path(os.path.expanduser(config.cache_dir))
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    return Runtime(device, precision, cache_dir)
+    return Runtime(device, precision, Path(os.path.expanduser(config.cache_dir)))
 
 
 def seed_everything(seed: int) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sentiment.config import TruncationSide
 from sentiment.data.batches import collate, padded_time, shuffled_batches, sorted_batches
-from sentiment.data.encoding import EncodedReviews
+from sentiment.data.encoded import EncodedReviews
 
 CPU = torch.device("cpu")
 LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=300).map(np.array)

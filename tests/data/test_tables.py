@@ -16,9 +16,7 @@ from sentiment.config import DataConfig, DataSource, SplitConfig
 from sentiment.data.files import read_splits
 from sentiment.data.tables import read_table
 from sentiment.errors import UserError
-
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
-"""Per kind of file. Thousands take minutes: FUZZ_EXAMPLES=1000 pytest tests/data/test_tables.py."""
+from tests.conftest import FUZZ_EXAMPLES
 
 # What readers like to make something else of.
 TEXTS = ["NA", "null", "nan", "12", "1.50", "2020-01-01", "", " x ", 'a "b", c', "two\nlines", "é"]
@@ -203,7 +201,7 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"mine{suffix}"
     outcomes = set()
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=FUZZ_EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
     @given(content=damaged(SEEDS[suffix]))
     def try_to_read(content: bytes) -> None:
         path.write_bytes(content)

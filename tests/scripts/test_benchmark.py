@@ -3,13 +3,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
-def test_both_sides_train_and_the_ratio_is_theirs(tmp_path: Path) -> None:
+
+@pytest.mark.parametrize("benchmark", ["training", "inference"])
+def test_both_sides_run_and_the_ratio_is_theirs(tmp_path: Path, benchmark: str) -> None:
     script = Path(__file__).parents[2] / "scripts" / "benchmark.py"
-    command = [sys.executable, str(script), "training", "--reviews", "4", "--rounds", "1"]
-    output = tmp_path / "training.json"
+    command = [sys.executable, str(script), benchmark, "--reviews", "4", "--rounds", "1"]
+    output = tmp_path / "figures.json"
     subprocess.run([*command, "--output", str(output), "data=sample"], check=True)
     result = json.loads(output.read_text())
-    (tutorial,), (pipeline,) = result["reviews_per_second"].values()
-    assert tutorial > 0
-    assert result["ratio"] == pipeline / tutorial
+    (usual,), (pipeline,) = result["reviews_per_second"].values()
+    assert usual > 0
+    assert result["ratio"] == pipeline / usual

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import hypothesis
@@ -14,13 +13,13 @@ from sentiment.text.tokenizer import (
     UNK,
     build_tokenizer,
     cached_tokenizer,
-    encode_texts,
     read_tokenizer,
+    token_ids,
     train_tokenizer,
     vocabulary_size,
 )
+from tests.conftest import FUZZ_EXAMPLES
 
-FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 PIECES = (TokenizerModel.bpe, TokenizerModel.wordpiece)
 REVIEWS = [["The film is lovely. " * 3, "I loved the acting, I hated the lighting!"] * 5]
 
@@ -139,7 +138,7 @@ def test_any_tokenizer_json_will_do(tmp_path: Path) -> None:
     theirs.save(str(path))
     tokenizer = build_tokenizer(iter(()), "", settings(path=str(path)), tmp_path)
     texts = ["film film film", "a film", ""]
-    assert encode_texts(tokenizer, texts) == [[9, 9, 9], [3, 9], [3]]
+    assert token_ids(tokenizer, texts) == [[9, 9, 9], [3, 9], [3]]
     assert vocabulary_size(tokenizer) == 10
 
 
@@ -152,7 +151,7 @@ def test_a_tokenizer_without_unknown_tokens_will_do(tmp_path: Path) -> None:
     )
     theirs.save(str(tmp_path / "tokenizer.json"))
     tokenizer = read_tokenizer(tmp_path / "tokenizer.json")
-    (ids, nothing) = encode_texts(tokenizer, ["some \u4f60", ""])
+    (ids, nothing) = token_ids(tokenizer, ["some \u4f60", ""])
     assert tokenizer.decode(ids) != ""
     assert nothing == [0]
 
@@ -206,5 +205,5 @@ def test_any_bytes_are_a_tokenizer_or_refused(
         tokenizer = read_tokenizer(path)
     except UserError:
         return
-    for ids in encode_texts(tokenizer, ["I loved the film", ""]):
+    for ids in token_ids(tokenizer, ["I loved the film", ""]):
         assert 0 <= min(ids) <= max(ids) < vocabulary_size(tokenizer)

@@ -1,6 +1,5 @@
 import gzip
 import io
-import os
 import struct
 import subprocess
 import sys
@@ -14,11 +13,11 @@ from hypothesis import strategies as st
 
 from sentiment.errors import UserError
 from sentiment.text.vectors import read_vectors
+from tests.conftest import FUZZ_EXAMPLES
 
 VOCABULARY = {"<pad>": 0, "<unk>": 1, "the": 2, "café": 3, "zzz": 4}
 LINES = "the 0.418 0.25 -0.4\nof 1 2 3\ncafé 1e-1 -2 .5\n".encode()
 VALUES = [[0.418, 0.25, -0.4], [0.1, -2, 0.5]]
-FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 
 
 def write(path: Path, content: bytes, name: str = "vectors.txt") -> Path:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sentiment.config import Device, Precision, RuntimeConfig, TrainConfig
-from sentiment.data.encoding import EncodedReviews
+from sentiment.data.encoded import EncodedReviews
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
 from sentiment.report.tensorboard import Dashboard
