@@ -188,6 +188,9 @@ def _read_verified(folder: Path) -> dict[str, bytes]:
 def _parse_config(content: bytes, path: Path) -> TrainConfig:
     try:
         loaded = OmegaConf.create(content.decode())
+        # ${...} would read the environment, and put a value where a group belongs.
+        if OmegaConf.to_container(loaded) != OmegaConf.to_container(loaded, resolve=True):
+            raise ValueError("it holds ${...}, expected values")
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded))
     except Exception as error:  # on damaged YAML its libraries raise nearly anything
         first_line = str(error).partition("\n")[0]

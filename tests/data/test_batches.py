@@ -84,3 +84,9 @@ def test_truncation_keeps_the_end_or_the_beginning(side: TruncationSide, kept: l
 def test_no_limit_truncates_nothing() -> None:
     reviews = reviews_of([5, 6, 7])
     assert reviews.truncate(None, TruncationSide.left) is reviews
+
+
+def test_a_batch_of_long_texts_holds_fewer_of_them() -> None:
+    lengths_N = np.array([5, 100_000, 900, 7, 950, 6])
+    batches = sorted_batches(lengths_N, batch_size=3, max_tokens=2000)
+    assert [rows.tolist() for rows in batches] == [[1], [4, 2], [3, 5, 0]]

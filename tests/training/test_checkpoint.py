@@ -114,6 +114,7 @@ def test_weights_of_another_shape_are_refused(
         (("dropout: 0", "dropout: 7"), r"config\.yaml is no configuration .*dropout is 7"),
         (("seed: 0", "seed: ["), r"config\.yaml is no configuration"),
         (("dimension: 3", "dimension: null"), r"embeddings\.dimension"),
+        (("path: null", "path: ${oc.env:HOME}"), r"config\.yaml .*it holds \$\{\.\.\.\}"),
     ],
 )
 def test_a_configuration_of_another_version_is_named(
