@@ -130,7 +130,7 @@ def parse(command_line: Sequence[str]) -> argparse.Namespace:
     add("--checkpoint", required=True, metavar="RUN", help="run directory or checkpoint folder")
     add("--input", type=Path, metavar="FILE", help="a table with a column of texts")
     add("--output", type=Path, metavar="FILE", help="where to put it with its predictions")
-    add("--text-column", metavar="NAME", help="of the input (text, else the only one of strings)")
+    add("--text-column", metavar="NAME", help="of the input (a usual name: text, review, ...)")
     add("--threshold", type=_share, default=THRESHOLD, help=f"from 0 to 1 ({THRESHOLD})")
     add("--device", choices=[d.value for d in Device], default="auto", help="a GPU if there is one")
     precisions = [precision.value for precision in Precision]

@@ -10,13 +10,14 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sentiment.data.columns import TEXTS, find_column, find_separator
 from sentiment.data.lines import MAX_LINE, decode_line
 from sentiment.errors import UserError
 
@@ -37,7 +38,7 @@ def annotate(source: Path, target: Path, predict: Predict, column: str | None) -
         source: its suffix says its format; the text formats may also end in `.gz`.
         target: of the same format; it is replaced when the last row is written, or not at all.
         predict: gives a label and a probability for each text, or `None` for both.
-        column: where the texts are; `None`: in `text`, else in the only column of strings.
+        column: where the texts are; `None`: in the only column with a usual name.
 
     Raises:
         UserError: a table that cannot be read, or lacks the column.
@@ -77,10 +78,12 @@ def _format(path: Path) -> str:
 
 
 def _annotate_csv(source: Path, output: BinaryIO, predict: Predict, column: str | None) -> None:
-    delimiter = "\t" if _format(source) == ".tsv" else ","
     csv.field_size_limit(MAX_LINE)
     with _open(source) as file, io.TextIOWrapper(output, "utf-8", newline="") as text:
-        reader = csv.reader(_lines(file, source), delimiter=delimiter, strict=True)
+        lines = _lines(file, source)
+        header_line = next(lines, "")
+        delimiter = find_separator(header_line, _format(source))
+        reader = csv.reader(chain([header_line], lines), delimiter=delimiter, strict=True)
         writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
 
         def rows() -> Iterator[list[str]]:
@@ -99,7 +102,7 @@ def _annotate_csv(source: Path, output: BinaryIO, predict: Predict, column: str 
 
         remaining = rows()
         header = next(remaining, [])
-        index = header.index(_text_column(header, header, source, column))
+        index = header.index(_text_column(header, source, column))
         writer.writerow([*header, *NEW_COLUMNS])
         for part in _parts(remaining):
             predictions = predict([row[index] for row in part])
@@ -116,8 +119,7 @@ def _annotate_jsonl(source: Path, output: BinaryIO, predict: Predict, column: st
                     continue
                 row = _parse_object(line, f"{source}, line {number}")
                 if name is None:
-                    texts = [key for key, value in row.items() if isinstance(value, str)]
-                    name = _text_column(list(row), texts, source, column)
+                    name = _text_column(list(row), source, column)
                 text = row.get(name)
                 if clash := set(row).intersection(NEW_COLUMNS):
                     raise UserError(f"{source}, line {number} has {clash.pop()!r} already")
@@ -136,9 +138,8 @@ def _annotate_jsonl(source: Path, output: BinaryIO, predict: Predict, column: st
 def _annotate_parquet(source: Path, output: BinaryIO, predict: Predict, column: str | None) -> None:
     with pq.ParquetFile(source) as file:
         schema = file.schema_arrow
-        texts = [field.name for field in schema if _is_text(field.type)]
-        name = _text_column(schema.names, texts, source, column)
-        if name not in texts:
+        name = _text_column(schema.names, source, column)
+        if not _is_text(schema.field(name).type):
             raise UserError(f"{source}: {name!r} is {schema.field(name).type}, expected strings")
         for field in NEW_FIELDS:
             schema = schema.append(field)
@@ -154,23 +155,12 @@ def _annotate_parquet(source: Path, output: BinaryIO, predict: Predict, column: 
                 writer.write_batch(pa.record_batch([*batch.columns, *arrays], schema=schema))
 
 
-def _text_column(
-    names: Sequence[str], texts: Sequence[str], source: Path, column: str | None
-) -> str:
-    """Name of the column of texts: the one asked for, `text`, or the only one of strings."""
+def _text_column(names: Sequence[str], source: Path, column: str | None) -> str:
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"{source} has {len(twice)} columns {twice[0]!r}; rename one")
     if clash := set(names).intersection(NEW_COLUMNS):
         raise UserError(f"{source} has a column {clash.pop()!r} already; rename it")
-    wanted = column or "text"
-    if wanted in names:
-        return wanted
-    if column is None and len(texts) == 1:
-        return texts[0]
-    raise UserError(
-        f"{source} has no column {wanted!r}, only {', '.join(map(repr, names)) or 'nothing'}; "
-        "name the column of the texts with --text-column"
-    )
+    return find_column(names, column, TEXTS, "--text-column ", str(source))
 
 
 def _parse_object(line: str, where: str) -> dict[str, Any]:

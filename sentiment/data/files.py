@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +12,13 @@ from datasets import ClassLabel, Dataset, Value
 from numpy.typing import NDArray
 
 from sentiment.config import DataConfig, SplitConfig
+from sentiment.data.columns import LABELS, TEXTS, find_column
 from sentiment.data.labels import MISSING, read_labels
 from sentiment.data.splitting import draw_groups, draw_rows
 from sentiment.data.tables import read_table, whole_column
 from sentiment.errors import UserError
 
 log = logging.getLogger(__name__)
-
-TEXTS = ("text", "review", "review_text", "sentence", "content", "comment", "body", "message")
-LABELS = ("label", "sentiment", "target", "class", "rating", "polarity")
 
 
 def read_splits(data: DataConfig, split: SplitConfig) -> tuple[Dataset, Dataset, Dataset]:
@@ -100,8 +97,8 @@ def _read(data: DataConfig, name: str) -> Dataset:
     path = Path(os.path.expanduser(getattr(data, name)))
     where = f"data.{name}={path}"
     table = read_table(path, f"data.{name}")
-    text = _find(table, data.text_column, TEXTS, "data.text_column", where)
-    label = _find(table, data.label_column, LABELS, "data.label_column", where)
+    text = find_column(table.column_names, data.text_column, TEXTS, "data.text_column=", where)
+    label = find_column(table.column_names, data.label_column, LABELS, "data.label_column=", where)
     if text == label:
         raise UserError(
             f"data.text_column and data.label_column are both {text!r}, expected two columns of "
@@ -118,7 +115,7 @@ def _read(data: DataConfig, name: str) -> Dataset:
     reviews = table.select_columns(text).rename_columns({text: "text"})
     reviews = reviews.add_column("label", labels_N, feature=ClassLabel(names=names))
     if name == "train" and data.group_column is not None:
-        group = _find(table, data.group_column, (), "data.group_column", where)
+        group = find_column(table.column_names, data.group_column, (), "data.group_column=", where)
         reviews = reviews.add_column("group", _groups(columns[group], f"{where}, column {group!r}"))
 
     missing_N = _is_empty(columns[text]) | (labels_N == MISSING)
@@ -136,24 +133,6 @@ def _read(data: DataConfig, name: str) -> Dataset:
         found = f"only the label {names[sizes.argmax()]!r}" if sizes.any() else "no rows"
         raise UserError(f"{where}, column {label!r} has {found}, expected {' and '.join(names)}")
     return reviews
-
-
-def _find(
-    table: Dataset, given: str | None, usual: Collection[str], setting: str, where: str
-) -> str:
-    names: list[str] = table.column_names
-    if given is not None:
-        if given not in names:
-            raise UserError(f"{where} has no column {given!r} ({setting}), only {_quoted(names)}")
-        return given
-    found = [name for name in names if name.strip().casefold() in usual]
-    if len(found) != 1:
-        state = f"both {_quoted(found)}" if found else f"only {_quoted(names)}"
-        raise UserError(
-            f"{where} has {state}: say which is the {setting.removeprefix('data.')} with "
-            f"{setting}=NAME (a file without a header needs one)"
-        )
-    return found[0]
 
 
 def _refuse_unusable(texts: pa.ChunkedArray, where: str) -> None:
@@ -209,8 +188,3 @@ def _groups(column: pa.ChunkedArray, where: str) -> NDArray[np.int64]:
         )
     groups_N: NDArray[np.int64] = pc.index_in(column, pc.unique(column)).to_numpy()
     return groups_N.astype(np.int64)
-
-
-def _quoted(names: list[str]) -> str:
-    more = [f"and {len(names) - 20} more"] if len(names) > 20 else []
-    return ", ".join([*(f"{name!r:.40}" for name in names[:20]), *more])

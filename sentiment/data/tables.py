@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, Value, load_dataset
 
+from sentiment.data.columns import find_separator
 from sentiment.errors import UserError
 
 READERS = {
@@ -69,7 +70,7 @@ def read_table(path: Path, setting: str) -> Dataset:
     try:
         digest = _hash_checked(path, where, is_text=reader != "parquet")
         if reader == "csv":
-            options = _csv_options(path, where, "\t" if suffix == ".tsv" else ",;\t")
+            options = _csv_options(path, where, suffix)
         elif reader == "json":
             _refuse_other_than_objects(path, where)
             options = {"on_mixed_types": None, "parse_agent_traces": False}
@@ -139,10 +140,10 @@ def _hash_checked(path: Path, where: str, *, is_text: bool) -> str:
     return digest.hexdigest()
 
 
-def _csv_options(path: Path, where: str, separators: str) -> dict[str, Any]:
-    headers = {separator: next(_records(path, separator), []) for separator in separators}
-    separator = max(headers, key=lambda separator: len(headers[separator]))
-    header = headers[separator]
+def _csv_options(path: Path, where: str, suffix: str) -> dict[str, Any]:
+    with io.TextIOWrapper(_open(path), encoding="utf-8-sig") as lines:
+        separator = find_separator(next(filter(str.strip, lines)), suffix)
+    header = next(_records(path, separator), [])
     _refuse_duplicates([name for name in header if name], where)
     first = next(islice(_records(path, separator), 1, None), None)
     if first is None:

@@ -114,7 +114,11 @@ CAFE = b"text,label\ncaf\xe9,1\n"
     [
         (CAFE, (), r"reviews\.csv is not UTF-8 in line 2 \(byte 14 of the file\)"),
         (b"text,label\na,1\nb,1\n", (), "has only the label '1'"),
-        (b"review,stars\na,1\nb,0\n", (), "has only 'review', 'stars': say which is the label"),
+        (
+            b"review,stars\na,1\nb,0\n",
+            (),
+            "has only 'review', 'stars': name the column with data.label_column=NAME",
+        ),
         (b"text,label\na,1\nb,0\n", ("data.positive=x",), r"'1' \(1 rows"),
         (CAFE, ("data.path=x",), "data.path is x, expected null with data=files"),
         (CAFE, ("data=sample",), r"data\.train is .*reviews\.csv, .*\(data=files reads your own\)"),

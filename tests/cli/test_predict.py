@@ -173,7 +173,7 @@ def test_a_table_comes_back_with_the_same_predictions(
     options = ("--checkpoint", checkpoint, "--input", source, "--output", target)
     code, records, printed = door(*options)
     assert (code, records) == (2, [])
-    assert "has no column 'text', only 'id', 'said'" in printed
+    assert "has only 'id', 'said': name the column with --text-column NAME" in printed
     assert not target.exists()
 
     code, records, printed = door(*options, "--text-column", "said")

@@ -86,8 +86,8 @@ def test_parquet_keeps_types_and_metadata(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"", r"a\.csv has no column 'text', only nothing"),
-        ("a.csv", b"id,body\n1,x\n", r"has no column 'text', only 'id', 'body'; .*--text-column"),
+        ("a.csv", b"", r"a\.csv has only nothing: name the column"),
+        ("a.csv", b"id,said\n1,x\n", r"has only 'id', 'said': name the column with --text-column"),
         ("a.csv", b"text,text\nx,y\n", r"has 2 columns 'text'; rename one"),
         ("a.csv", b"text,prediction\nx,y\n", r"has a column 'prediction' already"),
         ("a.csv", b"text,n\nx,1\ny\n", r"a\.csv, line 3: 1 values, expected 2 as in the header"),

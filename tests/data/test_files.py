@@ -186,17 +186,17 @@ MIXED = ["pos", "neg"] * 10
         (
             {"a": LONG, "label": MIXED},
             {},
-            r"has only 'a', 'label': say which is the text_column with data\.text_column=NAME",
+            r"has only 'a', 'label': name the column with data\.text_column=NAME",
         ),
         (
             {"text": LONG, "review": LONG, "label": MIXED},
             {},
-            "both 'text', 'review': say which is the text_column",
+            "both 'text', 'review': name the column",
         ),
         (
             {"text": LONG, "label": MIXED},
             {"text_column": "txt"},
-            r"no column 'txt' \(data\.text_column\), only 'text', 'label'",
+            r"no column 'txt' \(data\.text_column=txt\), only 'text', 'label'",
         ),
         (
             {"text": LONG, "label": MIXED},
@@ -216,7 +216,7 @@ MIXED = ["pos", "neg"] * 10
         ),
         ({"text": [""] * 20, "label": MIXED}, {"drop_empty": True}, "has no rows"),
         ({"text": LONG, "label": MIXED, "g": [""] * 20}, {"group_column": "g"}, "20 rows without"),
-        ({"text": LONG, "label": MIXED}, {"group_column": "g"}, r"\(data\.group_column\), only"),
+        ({"text": LONG, "label": MIXED}, {"group_column": "g"}, r"\(data\.group_column=g\), only"),
         (
             {"text": LONG, "label": MIXED, "g": ["same"] * 20},
             {"group_column": "g"},
