@@ -71,7 +71,7 @@ def test_parquet_keeps_types_and_metadata(tmp_path: Path) -> None:
         {
             "id": pa.array(range(rows), pa.uint16()),
             "tags": pa.array([["a"], None, []] + [["b", "c"]] * (rows - 3)),
-            "said": pa.array(["good"] * (rows - 2) + [None, "no"]).dictionary_encode(),
+            "Review": pa.array(["good"] * (rows - 2) + [None, "no"]).dictionary_encode(),
         }
     ).replace_schema_metadata({"made by": "me"})
     pq.write_table(table, source)
@@ -88,6 +88,7 @@ def test_parquet_keeps_types_and_metadata(tmp_path: Path) -> None:
     [
         ("a.csv", b"", r"a\.csv has only nothing: name the column"),
         ("a.csv", b"id,said\n1,x\n", r"has only 'id', 'said': name the column with --text-column"),
+        ("a.csv", b"id;review\n1;x;y\n", r"a\.csv, line 2: 3 values, expected 2 as in the header"),
         ("a.csv", b"text,text\nx,y\n", r"has 2 columns 'text'; rename one"),
         ("a.csv", b"text,prediction\nx,y\n", r"has a column 'prediction' already"),
         ("a.csv", b"text,n\nx,1\ny\n", r"a\.csv, line 3: 1 values, expected 2 as in the header"),
