@@ -15,7 +15,7 @@ from sentiment.model.classifier import Classifier
 from sentiment.training.runtime import Runtime
 
 BATCH_SIZE = 64
-MAX_TOKENS = 32_768  # bounds the memory of a batch where whole reviews are read
+MAX_TOKENS = 16_384  # with padding: bounds the memory of a batch of long texts
 
 
 def predict_logits(model: Classifier, texts: EncodedTexts, runtime: Runtime) -> Tensor:
