@@ -120,9 +120,10 @@ def train(config: TrainConfig, directory: Path) -> None:
         *(tested["accuracy"], tested["accuracy_low"], tested["accuracy_high"]),
         best["validation/accuracy"],
     )
-    log.info("the run is in %s; see its curves and score it again with", directory)
+    log.info("the run is in %s; see its curves, score it again, use it with", directory)
     log.info("  tensorboard --logdir %s", directory.parent.parent)
     log.info("  python -m sentiment.evaluate checkpoint=%s", directory)
+    log.info("  python -m sentiment.predict --checkpoint %s", directory)
 
 
 def main() -> None:

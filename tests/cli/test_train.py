@@ -65,6 +65,7 @@ def test_it_names_the_run_and_the_next_commands(trained: tuple[Path, str]) -> No
     )
     assert "tensorboard --logdir" in printed
     assert f"python -m sentiment.evaluate checkpoint={run}" in printed
+    assert f"python -m sentiment.predict --checkpoint {run}" in printed
     assert (run / "train.log").read_text() == printed
 
 
