@@ -154,7 +154,7 @@ def test_the_traceback_is_there_for_those_who_ask(
     [
         ("embeddings.url=ftp://x/y", r"embeddings\.url is ftp://x/y, expected http://"),
         ("embeddings.sha256=null", r"embeddings\.sha256 is None, expected 64 hexadecimal digits"),
-        ("embeddings.dimension=0", r"embeddings\.dimension is 0, expected 1 or more"),
+        ("embeddings.dimension=0", r"embeddings\.dimension is 0, expected 1 to 100000"),
     ],
 )
 def test_a_wrong_address_of_vectors_is_one_line(

@@ -4,7 +4,6 @@ import torch
 from sentiment.config import Device, Precision, RuntimeConfig
 from sentiment.data.encoded import EncodedTexts
 from sentiment.model.classifier import Classifier
-from sentiment.model.embedding import random_embedding
 from sentiment.training.inference import predict_logits
 from sentiment.training.runtime import prepare
 from tests.conftest import compose_train
@@ -13,7 +12,7 @@ from tests.conftest import compose_train
 def test_logits_are_in_order_and_the_same_on_any_number_of_threads() -> None:
     torch.manual_seed(0)
     config = compose_train("model.hidden_size=32").model
-    model = Classifier(random_embedding(50, 8), config)
+    model = Classifier(torch.nn.Embedding(50, 8), config)
     lengths_N = torch.from_numpy(np.random.default_rng(0).integers(1, 60, size=300))
     ids = torch.randint(2, 50, (int(lengths_N.sum()),), dtype=torch.int32)
     texts = EncodedTexts(ids, lengths_N.cumsum(0) - lengths_N, lengths_N)
