@@ -60,24 +60,38 @@ def build_tokenizer(
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """Read a `tokenizer.json` of any kind; its own truncation and padding are switched off.
+    """Read a `tokenizer.json` of any kind.
 
     Raises:
         UserError: no such file, or one that is no tokenizer.
     """
     try:
-        tokenizer = Tokenizer.from_str(path.read_text("utf-8"))
-        tokenizer.encode("\U0010ffff")  # some can only encode what they know
+        return parse_tokenizer(path.read_bytes())
     except OSError as error:
         raise UserError(
             f"tokenizer.path={path}: {error.strerror}; expected a tokenizer.json"
         ) from error
-    except Exception as error:  # the library raises nothing more specific
+    except ValueError as error:
         raise UserError(
             f"tokenizer.path={path} is no usable tokenizer.json of the tokenizers library: {error}"
         ) from error
+
+
+def parse_tokenizer(content: bytes) -> Tokenizer:
+    """The tokenizer in a `tokenizer.json`, its own truncation and padding switched off.
+
+    Raises:
+        ValueError: there is none, or one that cannot encode what it does not know.
+    """
+    try:
+        tokenizer = Tokenizer.from_str(content.decode())
+        tokenizer.encode("\U0010ffff")
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises no class of its own, and panics
+        raise ValueError(str(error)) from error
     if vocabulary_size(tokenizer) == 0:
-        raise UserError(f"tokenizer.path={path} has no vocabulary; expected one token or more")
+        raise ValueError("it has no vocabulary")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from sentiment.config import LABEL_NAMES, TrainConfig
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
-from sentiment.text.tokenizer import vocabulary_size
+from sentiment.text.tokenizer import parse_tokenizer, vocabulary_size
 
 MANIFEST = "manifest.json"
 FILES = ("model.safetensors", "tokenizer.json", "config.yaml", "metrics.json")
@@ -201,15 +201,9 @@ def _parse_config(content: bytes, path: Path) -> TrainConfig:
 
 def _parse_tokenizer(content: bytes, path: Path) -> Tokenizer:
     try:
-        tokenizer = Tokenizer.from_str(content.decode())
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # the library raises no class of its own, and panics
+        return parse_tokenizer(content)
+    except ValueError as error:
         raise UserError(f"{path} is no tokenizer: {error}") from error
-    # Padding and truncation are not a tokenizer's business here.
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
 
 
 def _parse_metrics(content: bytes, path: Path) -> dict[str, float]:
