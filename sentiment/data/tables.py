@@ -142,7 +142,7 @@ def _hash_checked(path: Path, where: str, *, is_text: bool) -> str:
 
 def _csv_options(path: Path, where: str, suffix: str) -> dict[str, Any]:
     with io.TextIOWrapper(_open(path), encoding="utf-8-sig") as lines:
-        separator = find_separator(next(filter(str.strip, lines)), suffix)
+        separator = find_separator(next(filter(str.strip, lines), ""), suffix)
     header = next(_records(path, separator), [])
     _refuse_duplicates([name for name in header if name], where)
     first = next(islice(_records(path, separator), 1, None), None)
