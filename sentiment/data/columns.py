@@ -49,7 +49,8 @@ def find_separator(header: str, suffix: str) -> str:
         header: the first line.
         suffix: `.csv`, or `.tsv`, where it can only be a tab.
     """
-    width = {s: len(next(csv.reader([header], delimiter=s), [])) for s in SEPARATORS[suffix]}
+    lines = header.splitlines()
+    width = {s: len(next(csv.reader(lines, delimiter=s), [])) for s in SEPARATORS[suffix]}
     return max(width, key=lambda separator: width[separator])
 
 

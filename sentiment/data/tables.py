@@ -39,6 +39,7 @@ READERS = {
     ".parquet": "parquet",
 }
 BLOCK = 1 << 20
+LONGEST_FIELD = 1 << 30  # of a CSV; the standard library's own limit is 128 KiB
 BATCH = 20_000
 
 
@@ -163,6 +164,7 @@ def _csv_options(path: Path, where: str, suffix: str) -> dict[str, Any]:
 
 
 def _records(path: Path, separator: str) -> Iterator[list[str]]:
+    csv.field_size_limit(LONGEST_FIELD)
     with io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline="") as lines:
         for record in csv.reader(lines, delimiter=separator):
             if len(record) > 1 or any(field.strip() for field in record):

@@ -6,9 +6,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sentiment.data.annotation import ROWS_PER_GROUP, annotate
 from sentiment.errors import UserError
+from tests.conftest import FUZZ_EXAMPLES
 
 Said = list[tuple[str | None, float | None]]
 
@@ -142,3 +145,25 @@ def test_where_the_result_may_not_go(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             annotate(tmp_path / absent, tmp_path / "c.csv", by_length, None)
     assert source.read_text() == "text\nx\n"
+
+
+PIECES = (b"text", b"review", *(bytes([byte]) for byte in b',;\t\n\r"{}:\xffx'))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".tsv", ".jsonl", ".parquet"])
+@settings(
+    max_examples=FUZZ_EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(content=st.binary() | st.lists(st.sampled_from(PIECES)).map(b"".join))
+def test_any_bytes_are_annotated_or_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
+    source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    source.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
+    target.unlink(missing_ok=True)
+    try:
+        annotate(source, target, by_length, None)
+    except UserError:
+        assert {path.name for path in tmp_path.iterdir()} == {source.name}
+    else:
+        assert target.is_file()

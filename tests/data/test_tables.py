@@ -214,3 +214,10 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, suffix: str) -> None:
 
     try_to_read()
     assert outcomes == {True}
+
+
+def test_a_field_may_be_long(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text(f"text,label\n{'word ' * 50_000},1\nshort,0\n")
+    table = read_table(path, "data.train")
+    assert [len(text) for text in table["text"]] == [250_000, 5]
