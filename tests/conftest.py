@@ -8,6 +8,8 @@ CACHE = tempfile.TemporaryDirectory(prefix="sentiment-tests-", ignore_cleanup_er
 os.environ["HF_HOME"] = str(Path(CACHE.name) / "huggingface")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+# A test process per core, each with a thread: two that share cores wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["SENTIMENT_CACHE"] = str(Path(CACHE.name) / "sentiment")
 
 import pytest
