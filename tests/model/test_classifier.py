@@ -29,6 +29,17 @@ def test_company_and_padding_of_a_review_do_not_change_its_logit(
     assert together.shape == (2,)
 
 
+@pytest.mark.parametrize("pooling", Pooling)
+def test_padding_gets_no_gradient(pooling: Pooling) -> None:
+    model = classifier(pooling)
+    ids_TB, lengths_B = torch.tensor([[3, 6], [4, PAD_ID], [5, PAD_ID]]), torch.tensor([3, 1])
+    model(ids_TB, lengths_B).sum().backward()
+    gradient_VE = model.embedding.weight.grad
+    assert gradient_VE is not None
+    assert gradient_VE[PAD_ID].count_nonzero() == 0
+    assert gradient_VE[3:7].count_nonzero() > 0
+
+
 def test_final_pooling_joins_the_last_state_of_each_direction() -> None:
     model = classifier(Pooling.final).eval()
     ids_TB, lengths_B = torch.tensor([[3, 6], [4, 7], [5, 0]]), torch.tensor([3, 2])
