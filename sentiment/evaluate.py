@@ -46,7 +46,7 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
     names = label_names(reviews)
     data_sha256 = fingerprint(reviews)
     if config.data.source is None and data.source is DataSource.files and data.test is None:
-        record = checkpoint.folder.parents[1] / ENVIRONMENT
+        record = checkpoint.folder.resolve().parents[1] / ENVIRONMENT
         if record.exists() and data_sha256 != json.loads(record.read_text())["data_sha256"]["test"]:
             raise UserError(
                 f"{data.train} has changed since {checkpoint.folder} was trained: which of its "
