@@ -156,6 +156,8 @@ def _annotate_parquet(source: Path, output: BinaryIO, predict: Predict, column: 
 
 
 def _text_column(names: Sequence[str], source: Path, column: str | None) -> str:
+    if not names:
+        raise UserError(f"{source} is empty, expected names of columns, and rows")
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"{source} has {len(twice)} columns {twice[0]!r}; rename one")
     if clash := set(names).intersection(NEW_COLUMNS):

@@ -56,4 +56,4 @@ def find_separator(header: str, suffix: str) -> str:
 
 def _quoted(names: Sequence[str]) -> str:
     more = [f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
-    return ", ".join([*(f"{name!r:.40}" for name in names[:MOST_NAMES]), *more]) or "nothing"
+    return ", ".join([*(f"{name!r:.40}" for name in names[:MOST_NAMES]), *more])

@@ -89,7 +89,7 @@ def test_parquet_keeps_types_and_metadata(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"", r"a\.csv has only nothing: name the column"),
+        ("a.csv", b"", r"a\.csv is empty, expected names of columns, and rows"),
         ("a.csv", b"id,said\n1,x\n", r"has only 'id', 'said': name the column with --text-column"),
         ("a.csv", b"id;review\n1;x;y\n", r"a\.csv, line 2: 3 values, expected 2 as in the header"),
         ("a.csv", b"text,text\nx,y\n", r"has 2 columns 'text'; rename one"),
