@@ -26,6 +26,11 @@ FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "50"))
 """Of each fuzz test; 2,000 take minutes."""
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a test by the length of its bytes: an archive's bytes hold the time it was made."""
+    return f"{len(val)}-bytes" if isinstance(val, bytes) else None
+
+
 def compose_train(*overrides: str) -> TrainConfig:
     """The configuration that these command-line overrides stand for."""
     cli.register()
