@@ -4,6 +4,7 @@ import difflib
 import os
 import secrets
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
@@ -24,8 +25,8 @@ from omegaconf.errors import (
 )
 
 from sentiment.config import EvaluateConfig, TrainConfig
-from sentiment.errors import UserError
-from sentiment.report.run import ENVIRONMENT
+from sentiment.errors import Interrupted, UserError
+from sentiment.report.run import ENVIRONMENT, LOCK, lock
 
 Config = TypeVar("Config", TrainConfig, EvaluateConfig)
 
@@ -44,19 +45,27 @@ def register() -> None:
     )
 
 
-def run(job: Callable[[Config, Path], None], name: str, schema: type[Config]) -> None:
+def run(
+    job: Callable[[Config, Path], None],
+    name: str,
+    schema: type[Config],
+    resolve: Callable[[list[str]], list[str]] = list,
+) -> None:
     """Compose the configuration from the command line and run the job, once per job of a sweep.
 
     Args:
         job: is given the configuration as dataclasses, and the run directory.
         name: of the file in `conf/`.
         schema: what the configuration is checked against.
+        resolve: is given the command line before Hydra is, and returns the one to use.
 
     Raises:
         SystemExit: code 2 after one line on standard error where the user's input is at fault,
-            130 after Ctrl-C. With `HYDRA_FULL_ERROR=1` the exception itself is raised.
+            130 after Ctrl-C, 143 after SIGTERM. With `HYDRA_FULL_ERROR=1` the exception itself is
+            raised.
     """
     register()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     full_error = os.environ.get("HYDRA_FULL_ERROR", "0")
@@ -66,19 +75,30 @@ def run(job: Callable[[Config, Path], None], name: str, schema: type[Config]) ->
         nonlocal has_config
         directory = Path(HydraConfig.get().runtime.output_dir)
         try:
+            held = lock(directory)
+        except UserError as error:
+            _exit(explain(error, schema))
+        try:
             config = to_dataclass(settings, schema)
             has_config = True
             job(config, directory)
+        except Interrupted as stop:
+            name = signal.Signals(stop.number).name
+            print(f"{name}: saved; resume={directory} goes on from here", file=sys.stderr)
+            sys.exit(128 + stop.number)
         except (UserError, OmegaConfBaseException, OSError) as error:
             if not (directory / ENVIRONMENT).exists():
                 _take_back(directory)
             if full_error == "1":
                 raise
             _exit(explain(error, schema))
+        finally:
+            held.release()
 
     # Without this Hydra prints what goes wrong in its own way and exits with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
+        sys.argv[1:] = resolve(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(start)()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -155,7 +175,8 @@ def _either(found: str, names: Sequence[str]) -> str:
 def _take_back(directory: Path) -> None:
     """Remove what Hydra wrote for a run that never started, and the folders that this empties."""
     shutil.rmtree(directory / ".hydra", ignore_errors=True)
-    (directory / f"{HydraConfig.get().job.name}.log").unlink(missing_ok=True)
+    for name in (f"{HydraConfig.get().job.name}.log", LOCK):
+        (directory / name).unlink(missing_ok=True)
     for folder in (directory, *directory.parents):
         if folder == Path.cwd() or any(folder.iterdir()):
             break

@@ -121,8 +121,12 @@ class DataConfig:
     """Rows of the same value stay together where reviews are taken from `train`."""
     drop_empty: bool = False
     """Leave out rows without a text or a label instead of refusing the file."""
+    max_tokens_per_batch: int = 65_536
+    """Most tokens of a training batch, padding included; a longer review is a batch alone."""
 
     def __post_init__(self) -> None:
+        tokens = self.max_tokens_per_batch
+        _require(tokens >= 1, "data.max_tokens_per_batch", tokens, "1 or more")
         if self.source is DataSource.sample:
             _require(self.path is None, "data.path", self.path, "null with data=sample")
         if self.source is DataSource.files:
@@ -308,12 +312,36 @@ class TrainerConfig:
     """Optimizer updates between two points of the training curves."""
     max_train_batches: int | None
     """Stop each epoch after so many batches, for quick checks; `None`: all."""
+    max_skipped_steps: int
+    """Batches of a whole run that may be skipped because their loss or gradient is no finite
+    number; one more stops the run."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience", "log_every"):
             _require(getattr(self, name) >= 1, f"trainer.{name}", getattr(self, name), "1 or more")
-        limit = self.max_train_batches
+        limit, skipped = self.max_train_batches, self.max_skipped_steps
         _require(limit is None or limit >= 1, "trainer.max_train_batches", limit, "1 or more")
+        _require(skipped >= 0, "trainer.max_skipped_steps", skipped, "0 or more")
+
+
+@dataclass
+class CheckpointConfig:
+    """When to save what a run needs to go on; it is also saved after every epoch."""
+
+    every_updates: int | None
+    """After so many optimizer updates; `None`: not by their number."""
+    every_minutes: float | None
+    """After so many minutes; `None`: not by the clock."""
+    keep: int
+    """How many of them stay, the newest included."""
+
+    def __post_init__(self) -> None:
+        updates, minutes = self.every_updates, self.every_minutes
+        valid = updates is None or updates >= 1
+        _require(valid, "checkpoint.every_updates", updates, "1 or more, or null")
+        valid = minutes is None or minutes > 0
+        _require(valid, "checkpoint.every_minutes", minutes, "above 0, or null")
+        _require(1 <= self.keep <= 1000, "checkpoint.keep", self.keep, "1 to 1000")
 
 
 @dataclass
@@ -326,6 +354,9 @@ class RuntimeConfig:
     """`auto` takes bfloat16 where the hardware has it natively, else float32."""
     threads: int | None
     """CPU threads; `None`: one per core that this process may use."""
+    deterministic: bool
+    """Same bytes from the same seed on a GPU, too, at the price of speed; a CPU always gives them
+    with the same number of threads."""
     cache_dir: str
     """Folder for tokenizers, encoded reviews and downloads; safe to delete."""
 
@@ -342,6 +373,9 @@ class TrainConfig:
     """Seeds the weights, the order of the reviews and the dropout masks."""
     init_from: str | None
     """A run or checkpoint whose tokenizer, embedding and encoder to start from."""
+    resume: str | None
+    """A run directory to go on with. On the command line also `auto`, the newest unfinished run
+    of the same settings: `sentiment/resume.py` finds it before this is filled."""
     data: DataConfig
     split: SplitConfig
     tokenizer: TokenizerConfig
@@ -350,6 +384,7 @@ class TrainConfig:
     objective: ObjectiveConfig
     optimizer: OptimizerConfig
     trainer: TrainerConfig
+    checkpoint: CheckpointConfig
     runtime: RuntimeConfig
 
     def __post_init__(self) -> None:

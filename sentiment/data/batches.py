@@ -34,7 +34,11 @@ class Batch:
 
 
 def shuffled_batches(
-    lengths_N: NDArray[np.int64], batch_size: int, seed: int, epoch: int
+    lengths_N: NDArray[np.int64],
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    max_tokens: int = sys.maxsize,
 ) -> list[NDArray[np.int64]]:
     """Deal all rows into batches of similar length, differently in every epoch.
 
@@ -47,6 +51,8 @@ def shuffled_batches(
         batch_size: rows per batch; the last one may be smaller.
         seed: the run's seed.
         epoch: counted from 0.
+        max_tokens: tokens per batch, at most, padding included: a batch that has more becomes
+            several; a longer review goes alone.
 
     Returns:
         Row numbers of each batch; every row is in exactly one.
@@ -58,8 +64,14 @@ def shuffled_batches(
     for start in range(0, len(order), pool):
         rows = order[start : start + pool]
         rows = rows[np.argsort(lengths_N[rows], kind="stable")]
-        batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+        for batch in _parts(rows, batch_size):
+            longest = padded_time(int(lengths_N[batch[-1]]))
+            batches += _parts(batch, max(1, max_tokens // longest))
     return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def _parts(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
 def sorted_batches(

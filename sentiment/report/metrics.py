@@ -4,10 +4,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.classification import BinaryAccuracy
 from torchmetrics.functional.classification import (
     binary_auroc,
     binary_confusion_matrix,
+    binary_stat_scores,
 )
 
 from sentiment.config import THRESHOLD
@@ -56,22 +56,25 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
 
 class RunningMetrics:
-    """Mean loss and accuracy of the training batches since the last reset, kept on the device."""
+    """Mean loss and accuracy of the training batches since the last reset, kept on the device.
+
+    Attributes:
+        sums_3: float64 sums over reviews: their loss, right answers, and 1 for each.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self._accuracy = BinaryAccuracy(THRESHOLD, validate_args=False).to(device)
-        self._loss_sum, self._reviews = torch.zeros((), device=device), 0
+        self.sums_3 = torch.zeros(3, dtype=torch.float64, device=device)
 
     def update(self, loss: Tensor, logits_B: Tensor, labels_B: Tensor) -> None:
         """Add a batch: its mean loss, and its float32 logits against labels 0 and 1."""
-        self._accuracy.update(torch.sigmoid(logits_B), labels_B)
-        self._loss_sum += loss * len(labels_B)
-        self._reviews += len(labels_B)
+        tp, _, tn, _, _ = binary_stat_scores(
+            torch.sigmoid(logits_B), labels_B, THRESHOLD, validate_args=False
+        )
+        reviews = torch.full_like(loss, len(labels_B))
+        self.sums_3 += torch.stack([loss * reviews, tp + tn, reviews])
 
     def compute(self) -> dict[str, float]:
         """Return `loss` and `accuracy`, and start anew."""
-        accuracy, loss = self._accuracy.compute().item(), self._loss_sum.item() / self._reviews
-        self._accuracy.reset()
-        self._loss_sum.zero_()
-        self._reviews = 0
-        return {"loss": loss, "accuracy": accuracy}
+        loss, right, reviews = self.sums_3.tolist()
+        self.sums_3.zero_()
+        return {"loss": loss / reviews, "accuracy": right / reviews}

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -15,13 +15,14 @@ Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 30
 
 
-def progress(items: Collection[Item], description: str) -> Iterator[Item]:
-    """Yield the items and show how far they are."""
+def progress(items: Sequence[Item], description: str, skip: int = 0) -> Iterator[Item]:
+    """Yield the items, but for the first `skip`, and show how far they are."""
     if sys.stderr.isatty():
-        yield from tqdm(items, desc=description, leave=False)
+        rest, total = items[skip:], len(items)
+        yield from tqdm(rest, desc=description, total=total, initial=skip, leave=False)
         return
     started = last = time.monotonic()
-    for done, item in enumerate(items):
+    for done, item in enumerate(items[skip:], start=skip):
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now

@@ -1,12 +1,48 @@
 """The files of a run directory that people and scripts read afterwards."""
 
 import csv
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT, METRICS, HISTORY = "environment.json", "metrics.json", "history.csv"
+from filelock import FileLock, Timeout
+
+from sentiment.errors import UserError
+
+ENVIRONMENT, METRICS = "environment.json", "metrics.json"
+HISTORY, FAULTS, LOCK = "history.csv", "faults.json", ".lock"
+
+
+def lock(directory: Path) -> FileLock:
+    """Keep every other process out of a run directory until this one ends, however it ends.
+
+    Raises:
+        UserError: another process is in there.
+    """
+    held = FileLock(directory / LOCK)
+    try:
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"{directory} is in use by another process; wait for it, or choose another directory"
+        ) from error
+    return held
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether another process is at work in a run directory."""
+    try:
+        lock(directory).release()
+    except UserError:
+        return True
+    return False
+
+
+def is_event_file(name: str) -> bool:
+    """Whether a file of this name in a run directory is TensorBoard's."""
+    return name.startswith("events.out.tfevents.") and Path(name).name == name
 
 
 def write_environment(directory: Path, environment: Mapping[str, Any]) -> None:
@@ -14,23 +50,38 @@ def write_environment(directory: Path, environment: Mapping[str, Any]) -> None:
     _write_json(directory / ENVIRONMENT, environment)
 
 
+def changes(directory: Path, environment: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """What is not as `write_environment` recorded it: name, value then, value now."""
+    recorded = json.loads((directory / ENVIRONMENT).read_text())
+    for name, value in environment.items():
+        if recorded.get(name) != value:
+            yield name, recorded.get(name), value
+
+
 def write_metrics(directory: Path, metrics: Mapping[str, float]) -> None:
     """Record the final figures by their TensorBoard tags, e.g. `test/accuracy`."""
     _write_json(directory / METRICS, metrics)
 
 
-def append_history(directory: Path, row: Mapping[str, float]) -> None:
-    """Add one evaluation to the table; the first row brings the header."""
-    path = directory / HISTORY
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+def write_history(directory: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Record every evaluation so far as a table; at least one."""
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    _write(directory / HISTORY, table.getvalue())
 
 
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+def write_faults(directory: Path, faults: Sequence[Mapping[str, Any]]) -> None:
+    """Record the batches whose loss or gradient was no finite number."""
+    _write_json(directory / FAULTS, faults)
+
+
+def _write_json(path: Path, values: Mapping[str, Any] | Sequence[Any]) -> None:
+    _write(path, json.dumps(values, indent=2) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(values, indent=2) + "\n")
+    partial.write_text(text)
     partial.replace(path)

@@ -1,11 +1,15 @@
 """The TensorBoard view of a run: one writer, in the run's own directory."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
+
+from sentiment.report.run import is_event_file
 
 
 class Dashboard:
@@ -13,10 +17,36 @@ class Dashboard:
 
     Args:
         directory: the run directory.
+        sizes: bytes of each file there that belong to the run (`Dashboard.sizes` of the moment to
+            go back to); what a stopped process wrote after them is dropped.
+        update: of that moment.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._writer = SummaryWriter(str(directory))
+    def __init__(
+        self, directory: Path, sizes: Mapping[str, int] = MappingProxyType({}), update: int = 0
+    ) -> None:
+        self._directory = directory
+        for path in self._files():
+            if path.name in sizes:
+                os.truncate(path, min(sizes[path.name], path.stat().st_size))
+            else:
+                path.unlink()
+        # A server that has read the dropped points forgets them when it reads this.
+        purge_step = update + 1 if sizes else None
+        self._writer = SummaryWriter(str(directory), purge_step=purge_step)
+
+    def sizes(self) -> dict[str, int]:
+        """Write out what is still in memory; how many bytes each file has now."""
+        self._writer.flush()
+        sizes = {}
+        for path in self._files():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                sizes[path.name] = path.stat().st_size
+        return sizes
+
+    def _files(self) -> list[Path]:
+        return sorted(p for p in self._directory.iterdir() if is_event_file(p.name))
 
     def scalars(self, prefix: str, values: Mapping[str, float], update: int) -> None:
         """Add a point to the curve of every `prefix/name`."""

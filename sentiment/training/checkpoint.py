@@ -1,14 +1,13 @@
 """A checkpoint is a folder that is complete in itself and cannot execute code.
 
 `model.safetensors`, `tokenizer.json`, `config.yaml`, `metrics.json`, and `manifest.json`, which
-lists every other file with its size and SHA-256. It is written beside its place, synced, and
-renamed: at any moment there is a whole checkpoint or none under its name.
+lists every other file with its size and SHA-256. The one to resume from has two more files
+(`sentiment/training/state.py`).
 """
 
-import hashlib
+import itertools
 import json
-import os
-import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+import yaml
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -24,10 +24,11 @@ from sentiment.config import LABEL_NAMES, TrainConfig
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
 from sentiment.text.tokenizer import parse_tokenizer, vocabulary_size
+from sentiment.training.folder import MANIFEST, Manifest, to_json, versions, write_folder
 
-MANIFEST = "manifest.json"
 FILES = ("model.safetensors", "tokenizer.json", "config.yaml", "metrics.json")
-FORMAT = 1
+MOST_BYTES_OF_TEXT, MOST_BYTES_OF_A_TOKENIZER = 100_000, 500_000_000
+MOST_BYTES_OF_A_HEADER = 1_000_000  # of a safetensors file
 
 
 @dataclass(frozen=True)
@@ -47,32 +48,8 @@ class Checkpoint:
         return data.negative or LABEL_NAMES[0], data.positive or LABEL_NAMES[1]
 
     def build_model(self) -> Classifier:
-        """The trained classifier, on the CPU; it shares its memory with `weights`.
-
-        Raises:
-            UserError: weights that do not fit the configuration, or are no finite numbers.
-        """
-        dimension = self.config.embeddings.dimension
-        if dimension is None:
-            raise UserError(f"{self.folder / 'config.yaml'} has no embeddings.dimension")
-        # Without memory or initial values until the weights are known to fit.
-        with torch.device("meta"):
-            embedding = nn.Embedding(vocabulary_size(self.tokenizer), dimension)
-            model = Classifier(embedding, self.config.model)
-        expected = {name: (tuple(t.shape), t.dtype) for name, t in model.state_dict().items()}
-        found = {name: (tuple(t.shape), t.dtype) for name, t in self.weights.items()}
-        for name in sorted(expected.keys() | found.keys()):
-            if expected.get(name) != found.get(name):
-                raise UserError(
-                    f"{self.folder / 'model.safetensors'}: {name} is {found.get(name)}, "
-                    f"but {self.folder / 'config.yaml'} asks for {expected.get(name)}"
-                )
-        for name, tensor in self.weights.items():
-            if not tensor.isfinite().all():
-                raise UserError(
-                    f"{self.folder / 'model.safetensors'}: {name} holds NaN or infinity; "
-                    "use another checkpoint"
-                )
+        """The trained classifier, on the CPU; it shares its memory with `weights`."""
+        model = _without_memory(self.config, self.tokenizer)
         model.load_state_dict(self.weights, assign=True)
         return model
 
@@ -83,38 +60,31 @@ def save_checkpoint(
     tokenizer: Tokenizer,
     config: TrainConfig,
     metrics: dict[str, float],
+    more: Iterable[tuple[str, bytes]] = (),
+    keep: int = 1,
 ) -> None:
     """Write a checkpoint in place of the one that may stand there.
+
+    Args:
+        folder: its place.
+        model: the weights.
+        tokenizer: what the model reads through.
+        config: the run's settings.
+        metrics: figures of these weights.
+        more: names and contents of further files.
+        keep: how many checkpoints stay at this place, the older ones as `NAME.1`, `NAME.2`, ...
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    previous = folder.with_name(folder.name + ".previous")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-        contents = {
-            "model.safetensors": safetensors.torch.save(weights),
-            "tokenizer.json": tokenizer.to_str(pretty=True).encode(),
-            "config.yaml": OmegaConf.to_yaml(OmegaConf.structured(config)).encode(),
-            "metrics.json": _json(metrics),
-        }
-        files = {name: _describe(content) for name, content in contents.items()}
-        contents[MANIFEST] = _json({"format": FORMAT, "files": files})
-        for name, content in contents.items():
-            _write_synced(partial / name, content)
-        _sync_folder(partial)
-        # A folder cannot replace a folder in one step: the old one steps aside first.
-        if folder.exists():
-            shutil.rmtree(previous, ignore_errors=True)
-            folder.rename(previous)
-        partial.rename(folder)
-        _sync_folder(folder.parent)
-        shutil.rmtree(previous, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"cannot write the checkpoint {folder}: {error.strerror}") from error
+    weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    contents = (
+        ("model.safetensors", safetensors.torch.save(weights)),
+        ("tokenizer.json", tokenizer.to_str(pretty=True).encode()),
+        ("config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)).encode()),
+        ("metrics.json", to_json(metrics)),
+    )
+    write_folder(folder, itertools.chain(contents, more), keep)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -127,15 +97,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         UserError: no checkpoint, one whose files differ from its manifest, or contents that are
             not what they should be.
     """
-    folder = find_checkpoint(path)
-    contents = _read_verified(folder)
-    return Checkpoint(
-        folder=folder,
-        config=_parse_config(contents["config.yaml"], folder / "config.yaml"),
-        tokenizer=_parse_tokenizer(contents["tokenizer.json"], folder / "tokenizer.json"),
-        weights=_parse_weights(contents["model.safetensors"], folder / "model.safetensors"),
-        metrics=_parse_metrics(contents["metrics.json"], folder / "metrics.json"),
-    )
+    return read_checkpoint(Manifest(find_checkpoint(path), FILES))
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -146,7 +108,7 @@ def find_checkpoint(path: Path) -> Path:
     """
     for folder in (path, path / "checkpoints" / "best"):
         # A crash between two renames leaves the whole checkpoint under its second name.
-        for candidate in (folder, folder.with_name(folder.name + ".previous")):
+        for candidate in itertools.islice(versions(folder), 2):
             if (candidate / MANIFEST).is_file():
                 return candidate
     found = "it does not exist" if not path.exists() else f"it has no {MANIFEST}"
@@ -156,40 +118,69 @@ def find_checkpoint(path: Path) -> Path:
     )
 
 
-def _read_verified(folder: Path) -> dict[str, bytes]:
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_bytes())
-        found, files = manifest["format"], dict(manifest["files"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged; use another checkpoint") from error
-    if found != FORMAT:
-        raise UserError(
-            f"{path} has the format {found}, expected {FORMAT}: made by another version"
-        )
-    missing = set(FILES) - set(files)
-    if missing:
-        raise UserError(f"{path} does not list {sorted(missing)}; use another checkpoint")
-    contents = {}
-    for name in FILES:
-        try:
-            content = (folder / name).read_bytes()
-        except OSError as error:
-            raise UserError(f"{folder / name}: {error.strerror}; use another checkpoint") from error
-        if files[name] != _describe(content):
+def read_checkpoint(manifest: Manifest) -> Checkpoint:
+    """Read what a folder's manifest lists, and verify it before it is given memory.
+
+    Raises:
+        UserError: as `load_checkpoint`.
+    """
+    folder = manifest.folder
+
+    def content(name: str, most_bytes: int = MOST_BYTES_OF_TEXT) -> tuple[bytes, Path]:
+        return manifest.read(name, most_bytes), folder / name
+
+    # The weights last: the configuration and the vocabulary say how large they can be.
+    config = _parse_config(*content("config.yaml"))
+    metrics = _parse_metrics(*content("metrics.json"))
+    tokenizer = _parse_tokenizer(*content("tokenizer.json", MOST_BYTES_OF_A_TOKENIZER))
+    if config.embeddings.dimension is None:
+        raise UserError(f"{folder / 'config.yaml'} has no embeddings.dimension")
+    expected = _without_memory(config, tokenizer).state_dict()
+    most_bytes = total_bytes(expected) + MOST_BYTES_OF_A_HEADER
+    weights = _parse_weights(*content("model.safetensors", most_bytes))
+    for name in sorted(expected.keys() | weights.keys()):
+        asked, found = describe(expected.get(name)), describe(weights.get(name))
+        if asked != found:
             raise UserError(
-                f"{folder / name} differs from what {MANIFEST} says of it: it was changed or cut "
-                "off after it was saved; use another checkpoint"
+                f"{folder / 'model.safetensors'}: {name} is {found}, "
+                f"but {folder / 'config.yaml'} asks for {asked}"
             )
-        contents[name] = content
-    return contents
+        if not weights[name].isfinite().all():
+            raise UserError(
+                f"{folder / 'model.safetensors'}: {name} holds NaN or infinity; "
+                "use another checkpoint"
+            )
+    return Checkpoint(folder, config, tokenizer, weights, metrics)
+
+
+def _without_memory(config: TrainConfig, tokenizer: Tokenizer) -> Classifier:
+    """The classifier that a configuration asks for, its weights without memory or values."""
+    assert config.embeddings.dimension is not None
+    with torch.device("meta"):
+        embedding = nn.Embedding(vocabulary_size(tokenizer), config.embeddings.dimension)
+        return Classifier(embedding, config.model)
+
+
+def total_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """What all of them take in memory or in a file."""
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
+def describe(tensor: Tensor | None) -> str:
+    """Type and shape of a tensor, in words."""
+    if tensor is None:
+        return "missing"
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
 def _parse_config(content: bytes, path: Path) -> TrainConfig:
     try:
-        loaded = OmegaConf.create(content.decode())
-        # ${...} would read the environment, and put a value where a group belongs.
-        if OmegaConf.to_container(loaded) != OmegaConf.to_container(loaded, resolve=True):
+        text = content.decode()
+        # Aliases of aliases would grow without end, ${...} would read the environment.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it holds an alias, expected values")
+        loaded = OmegaConf.create(text)
+        if any("${" in value for value in _strings(OmegaConf.to_container(loaded))):
             raise ValueError("it holds ${...}, expected values")
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded))
     except Exception as error:  # on damaged YAML its libraries raise nearly anything
@@ -197,6 +188,14 @@ def _parse_config(content: bytes, path: Path) -> TrainConfig:
         raise UserError(f"{path} is no configuration of this version: {first_line}") from error
     assert isinstance(config, TrainConfig)
     return config
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in (*value, *value.values()) if isinstance(value, dict) else value:
+            yield from _strings(part)
 
 
 def _parse_tokenizer(content: bytes, path: Path) -> Tokenizer:
@@ -221,26 +220,3 @@ def _parse_weights(content: bytes, path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load(content)
     except (safetensors.SafetensorError, ValueError) as error:
         raise UserError(f"{path} holds no weights: {error}") from error
-
-
-def _describe(content: bytes) -> dict[str, Any]:
-    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2) + "\n").encode()
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

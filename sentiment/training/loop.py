@@ -12,19 +12,20 @@ from pathlib import Path
 
 from torch.nn.utils import clip_grad_norm_
 
-from sentiment.config import TrainConfig
+from sentiment.config import CheckpointConfig, TrainConfig
 from sentiment.data.batches import collate, shuffled_batches
 from sentiment.data.encoded import EncodedReviews
 from sentiment.errors import UserError
-from sentiment.model.classifier import Classifier
-from sentiment.report.metrics import RunningMetrics, binary_metrics
+from sentiment.report.metrics import binary_metrics
 from sentiment.report.progress import progress
-from sentiment.report.run import append_history
+from sentiment.report.run import FAULTS, write_faults, write_history
 from sentiment.report.tensorboard import Dashboard
 from sentiment.training.inference import predict_logits
 from sentiment.training.objectives import binary_cross_entropy
-from sentiment.training.optimizer import build_optimizer, learning_rate
+from sentiment.training.optimizer import learning_rate
 from sentiment.training.runtime import Runtime
+from sentiment.training.state import Progress, TrainingState
+from sentiment.training.stopping import StopSignals
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ Save = Callable[[str, dict[str, float]], None]
 
 
 def fit(
-    model: Classifier,
+    state: TrainingState,
     train: EncodedReviews,
     validation: EncodedReviews,
     config: TrainConfig,
@@ -40,114 +41,158 @@ def fit(
     directory: Path,
     dashboard: Dashboard,
     save: Save,
-) -> dict[str, float]:
+) -> None:
     """Train until the epochs are over or validation accuracy stops rising.
 
     Args:
-        model: on the runtime's device; holds the last weights afterwards.
+        state: model, optimizer, and where they stand; at the end of the training afterwards.
         train: reviews to learn from.
         validation: reviews that choose the best epoch.
         config: the run's settings.
         runtime: device and precision.
-        directory: run directory, gets a row of `history.csv` per epoch.
+        directory: run directory, gets `history.csv` after each epoch, and `faults.json`.
         dashboard: gets the curves.
-        save: called with `last` after each epoch and with `best` after each that is better than
-            all before (higher validation accuracy, or as high with a lower loss).
-
-    Returns:
-        The best epoch's validation metrics by TensorBoard tag, and the `epoch` and `update` it
-        ended with.
+        save: called with `last` and the figures so far whenever the state is to be kept, and with
+            `best` after each epoch that is better than all before (higher validation accuracy, or
+            as high with a lower loss).
 
     Raises:
-        UserError: the gradient or a logit became infinite or NaN; the best epoch stays saved.
+        UserError: more batches than allowed gave a loss or gradient that is no finite number,
+            or validation gave such logits; what was saved stays.
+        Interrupted: SIGTERM or Ctrl-C, after saving.
     """
+    model, optimizer, at = state.model, state.optimizer, state.progress
     objective = binary_cross_entropy(config.objective).to(runtime.device)
-    optimizer = build_optimizer(model, config.optimizer)
     lengths_N = train.lengths_N.numpy()
-    window, epoch_metrics = RunningMetrics(runtime.device), RunningMetrics(runtime.device)
-    best: dict[str, float] = {}
-    update = epochs_without_gain = 0
+    cadence = _Cadence(config.checkpoint)
 
-    for epoch in range(config.trainer.epochs):
-        batches = shuffled_batches(lengths_N, config.trainer.batch_size, config.seed, epoch)
-        batches = batches[: config.trainer.max_train_batches]
-        total = len(batches) * config.trainer.epochs
-        epoch_started = window_started = time.perf_counter()
-        reviews_in_window = 0
-        model.train()
-
-        for rows in progress(batches, f"epoch {epoch + 1}/{config.trainer.epochs}"):
-            batch = collate(train, rows, runtime.device)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(update, total, config.optimizer)
-            with runtime.autocast():
-                logits_B = model(batch.ids_TB, batch.lengths_B)
-            loss = objective(logits_B, batch.labels_B)
-            loss.backward()
-            norm = clip_grad_norm_(model.parameters(), config.optimizer.max_gradient_norm)
-            if not math.isfinite(norm):
-                broken = f"loss {loss.item():g}, gradient norm {norm.item():g}"
-                raise _diverged(broken, update, config)
-            optimizer.step()
-            optimizer.zero_grad()
-            update += 1
-
-            for metrics in (window, epoch_metrics):
-                metrics.update(loss.detach(), logits_B.detach(), batch.labels_B)
-            reviews_in_window += len(rows)
-            if update % config.trainer.log_every == 0:
-                now = time.perf_counter()
-                figures = window.compute() | {
-                    "gradient_norm": norm.item(),
-                    "learning_rate": optimizer.param_groups[0]["lr"],
-                    "reviews_per_second": reviews_in_window / (now - window_started),
-                }
-                dashboard.scalars("train", figures, update)
-                window_started, reviews_in_window = now, 0
-
-        training_seconds = time.perf_counter() - epoch_started
-        learned = epoch_metrics.compute()
-        logits_N = predict_logits(model, validation, runtime)
-        if not logits_N.isfinite().all():
-            raise _diverged("validation logits that are no numbers", update, config)
-        found = binary_metrics(logits_N, validation.labels_N)
-        dashboard.scalars("validation", found, update)
-        row = {
-            "epoch": epoch + 1,
-            "update": update,
-            "train/loss": learned["loss"],
-            "train/accuracy": learned["accuracy"],
-            "validation/loss": found["loss"],
-            "validation/accuracy": found["accuracy"],
-            "seconds": round(training_seconds, 3),
-        }
-        append_history(directory, row)
-        log.info(
-            "epoch %d: train loss %.4f accuracy %.4f, validation loss %.4f accuracy %.4f, "
-            "%.0f s, %.0f reviews/s",
-            *(epoch + 1, learned["loss"], learned["accuracy"], found["loss"], found["accuracy"]),
-            *(training_seconds, sum(map(len, batches)) / training_seconds),
-        )
-
-        tagged = {f"validation/{name}": value for name, value in found.items()}
-        tagged |= {"epoch": epoch + 1, "update": update}
-        save("last", tagged)
-        if not best or _rank(tagged) > _rank(best):
-            best, epochs_without_gain = tagged, 0
-            save("best", tagged)
-        else:
-            epochs_without_gain += 1
-            if epochs_without_gain >= config.trainer.patience:
-                log.info("no gain in %d epochs: stopping early", epochs_without_gain)
+    with StopSignals() as stop:
+        for epoch in range(at.epoch, config.trainer.epochs):
+            if at.epochs_without_gain >= config.trainer.patience:
+                log.info("no gain in %d epochs: stopping early", at.epochs_without_gain)
                 break
-    return best
+            batches = shuffled_batches(
+                lengths_N,
+                config.trainer.batch_size,
+                config.seed,
+                epoch,
+                config.data.max_tokens_per_batch,
+            )[: config.trainer.max_train_batches]
+            total = len(batches) * config.trainer.epochs
+            epoch_started = window_started = time.perf_counter()
+            reviews_since_start = reviews_in_window = 0
+            model.train()
+
+            for rows in progress(batches, f"epoch {epoch + 1}/{config.trainer.epochs}", at.batch):
+                batch = collate(train, rows, runtime.device)
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(at.update, total, config.optimizer)
+                with runtime.autocast():
+                    logits_B = model(batch.ids_TB, batch.lengths_B)
+                loss = objective(logits_B, batch.labels_B)
+                loss.backward()
+                norm = clip_grad_norm_(model.parameters(), config.optimizer.max_gradient_norm)
+                at.batch += 1
+                reviews_since_start += len(rows)
+                reviews_in_window += len(rows)
+
+                if math.isfinite(norm):
+                    optimizer.step()
+                    at.update += 1
+                    for figures in (state.since_point, state.since_epoch):
+                        figures.update(loss.detach(), logits_B.detach(), batch.labels_B)
+                    if at.update % config.trainer.log_every == 0:
+                        now = time.perf_counter()
+                        point = state.since_point.compute() | {
+                            "gradient_norm": norm.item(),
+                            "learning_rate": optimizer.param_groups[0]["lr"],
+                            "reviews_per_second": reviews_in_window / (now - window_started),
+                        }
+                        dashboard.scalars("train", point, at.update)
+                        window_started, reviews_in_window = now, 0
+                else:
+                    found = f"loss {loss.item():g}, gradient norm {norm.item():g}"
+                    at.faults.append(
+                        {"epoch": epoch + 1, "batch": at.batch, "update": at.update}
+                        | {"found": found, "rows": rows.tolist()}
+                    )
+                    write_faults(directory, at.faults)
+                    if len(at.faults) > config.trainer.max_skipped_steps:
+                        raise _diverged(
+                            f"{found}; its rows are in {directory / FAULTS}", at, config
+                        )
+                    log.warning("skipped batch %d: %s", at.batch, found)
+                optimizer.zero_grad()
+
+                if stop.requested or cadence.is_due(at.update):
+                    save("last", {"update": at.update})
+                stop.check()
+
+            # Should the process die while it validates, the epoch is not lost.
+            save("last", {"update": at.update})
+            training_seconds = time.perf_counter() - epoch_started
+            with stop.immediately():
+                logits_N = predict_logits(model, validation, runtime)
+            if not logits_N.isfinite().all():
+                raise _diverged("validation logits that are no numbers", at, config)
+            learned = state.since_epoch.compute()
+            found_metrics = binary_metrics(logits_N, validation.labels_N)
+            dashboard.scalars("validation", found_metrics, at.update)
+            at.epoch, at.batch = epoch + 1, 0
+            at.history.append(
+                {
+                    "epoch": at.epoch,
+                    "update": at.update,
+                    "train/loss": learned["loss"],
+                    "train/accuracy": learned["accuracy"],
+                    "validation/loss": found_metrics["loss"],
+                    "validation/accuracy": found_metrics["accuracy"],
+                }
+            )
+            write_history(directory, at.history)
+            log.info(
+                "epoch %d: train loss %.4f accuracy %.4f, validation loss %.4f accuracy %.4f, "
+                "%.0f s, %.0f reviews/s",
+                *(at.epoch, learned["loss"], learned["accuracy"]),
+                *(found_metrics["loss"], found_metrics["accuracy"]),
+                *(training_seconds, reviews_since_start / training_seconds),
+            )
+
+            tagged = {f"validation/{name}": value for name, value in found_metrics.items()}
+            tagged |= {"epoch": at.epoch, "update": at.update}
+            if not at.best or _rank(tagged) > _rank(at.best):
+                at.best, at.epochs_without_gain = tagged, 0
+                save("best", tagged)
+            else:
+                at.epochs_without_gain += 1
+            save("last", tagged)
+            stop.check()
 
 
-def _diverged(found: str, update: int, config: TrainConfig) -> UserError:
+class _Cadence:
+    """When the state is to be saved within an epoch."""
+
+    def __init__(self, config: CheckpointConfig) -> None:
+        self._updates = config.every_updates
+        self._seconds = None if config.every_minutes is None else 60 * config.every_minutes
+        self._last = time.monotonic()
+
+    def is_due(self, update: int) -> bool:
+        elapsed = time.monotonic() - self._last
+        due = (self._updates is not None and update % self._updates == 0) or (
+            self._seconds is not None and elapsed >= self._seconds
+        )
+        if due:
+            self._last = time.monotonic()
+        return due
+
+
+def _diverged(found: str, at: Progress, config: TrainConfig) -> UserError:
     return UserError(
-        f"training diverged, update {update}: {found}; try a lower optimizer.learning_rate (now "
+        f"training diverged, update {at.update}: {found}; try a lower optimizer.learning_rate (now "
         f"{config.optimizer.learning_rate:g}), a lower optimizer.max_gradient_norm (now "
-        f"{config.optimizer.max_gradient_norm:g}), or runtime.precision=float32"
+        f"{config.optimizer.max_gradient_norm:g}), runtime.precision=float32, or a higher "
+        f"trainer.max_skipped_steps (now {config.trainer.max_skipped_steps})"
     )
 
 

@@ -42,5 +42,6 @@ def learning_rate(update: int, total: int, config: OptimizerConfig) -> float:
         return config.learning_rate * (update + 1) / warmup
     if config.schedule is Schedule.constant:
         return config.learning_rate
-    progress = (update - warmup) / max(total - warmup, 1)
+    # `total` is an estimate where a bound on tokens makes the number of batches vary by epoch.
+    progress = min((update - warmup) / max(total - warmup, 1), 1.0)
     return config.learning_rate * (1 + math.cos(math.pi * progress)) / 2

@@ -5,17 +5,16 @@ import ctypes
 import logging
 import os
 import platform
-import random
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from sentiment.config import Device, Precision, RuntimeConfig
+from sentiment.config import Device, Precision, RuntimeConfig, TrainConfig
 from sentiment.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -57,15 +56,35 @@ def prepare(config: RuntimeConfig, trained_in: Precision = Precision.auto) -> Ru
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     device = _choose_device(config.device)
     precision = _choose_precision(config.precision, trained_in, device)
+    torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.allow_tf32 = precision is not Precision.float32
     return Runtime(device, precision, Path(os.path.expanduser(config.cache_dir)))
 
 
 def seed_everything(seed: int) -> None:
     """Seed every generator that weights and dropout masks are drawn from."""
-    random.seed(seed)
-    np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def memory_advice(config: TrainConfig) -> Iterator[None]:
+    """Say what to lower where memory runs out.
+
+    Raises:
+        UserError: in place of the allocator's error.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        on_gpu = isinstance(error, torch.OutOfMemoryError)
+        if not on_gpu and isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        raise UserError(
+            f"out of {'GPU ' if on_gpu else ''}memory; lower data.max_tokens_per_batch (now "
+            f"{config.data.max_tokens_per_batch}), trainer.batch_size (now "
+            f"{config.trainer.batch_size}), tokenizer.max_length (now "
+            f"{config.tokenizer.max_length}) or model.hidden_size (now {config.model.hidden_size})"
+        ) from error
 
 
 def describe_environment(runtime: Runtime) -> dict[str, Any]:

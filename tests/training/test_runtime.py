@@ -9,7 +9,7 @@ CPU_HAS_BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def settings(device: Device, precision: Precision = Precision.auto) -> RuntimeConfig:
-    return RuntimeConfig(device, precision, threads=2, cache_dir=".")
+    return RuntimeConfig(device, precision, threads=2, deterministic=False, cache_dir=".")
 
 
 def test_subnormal_numbers_are_flushed() -> None:

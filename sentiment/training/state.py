@@ -1,0 +1,217 @@
+"""All that changes while a model is trained, apart from its weights.
+
+Two files hold it: `training_state.json` says where the run stands, `training_state.safetensors` has
+the optimizer's moments, the generators that dropout draws from, and the running figures.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from sentiment.errors import UserError
+from sentiment.model.classifier import Classifier
+from sentiment.report.metrics import RunningMetrics
+from sentiment.report.run import is_event_file
+from sentiment.training.checkpoint import (
+    FILES,
+    Checkpoint,
+    describe,
+    read_checkpoint,
+    total_bytes,
+)
+from sentiment.training.folder import Manifest, existing_versions, to_json
+
+log = logging.getLogger(__name__)
+
+STATE, TENSORS = "training_state.json", "training_state.safetensors"
+MOST_BYTES = 100_000_000
+
+
+@dataclass
+class Progress:
+    """Where a run stands."""
+
+    epoch: int = 0
+    """Passes over the training reviews that are complete, validation included."""
+    batch: int = 0
+    """Batches done of the pass after them."""
+    update: int = 0
+    """Optimizer updates."""
+    epochs_without_gain: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    """Figures of the best epoch by TensorBoard tag, with its `epoch` and `update`."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """Rows of `history.csv`."""
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    """Batches that were skipped, their loss or gradient being no finite number."""
+    coverage: dict[str, float] = field(default_factory=dict)
+    """What the word vectors covered when the run began."""
+    data_sha256: dict[str, str] = field(default_factory=dict)
+    """Hash of each split."""
+    event_sizes: dict[str, int] = field(default_factory=dict)
+    """Bytes of each TensorBoard file that belong to the run so far."""
+
+
+@dataclass(frozen=True)
+class Resumable:
+    """A checkpoint that training can go on from."""
+
+    checkpoint: Checkpoint
+    progress: Progress
+    tensors: dict[str, Tensor]
+    """Contents of `training_state.safetensors`."""
+
+    def require_reviews(self, data_sha256: Mapping[str, str]) -> None:
+        """See that the reviews are those that the run began with.
+
+        Raises:
+            UserError: they are not.
+        """
+        for name, found in data_sha256.items():
+            if self.progress.data_sha256.get(name) != found:
+                raise UserError(
+                    f"the {name} reviews are others than those that the run of "
+                    f"{self.checkpoint.folder} began with; give it the same, or start a new run"
+                )
+
+
+class TrainingState:
+    """A model, its optimizer, and how far they are.
+
+    Args:
+        model: on the device that it is trained on.
+        optimizer: of its trained weights.
+        progress: where to begin.
+    """
+
+    def __init__(
+        self, model: Classifier, optimizer: torch.optim.Optimizer, progress: Progress
+    ) -> None:
+        self.model, self.optimizer, self.progress = model, optimizer, progress
+        self.device = next(model.parameters()).device
+        self.since_point = RunningMetrics(self.device)
+        """Figures since the last point of the training curves."""
+        self.since_epoch = RunningMetrics(self.device)
+        """Figures since the epoch began."""
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Names and contents of the two files."""
+        yield STATE, to_json(asdict(self.progress))
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in self._tensors().items()}
+        yield TENSORS, safetensors.torch.save(tensors)
+
+    def restore(self, saved: Resumable) -> None:
+        """Go back to what was saved; model and progress are those of then already.
+
+        Raises:
+            UserError: tensors that do not fit the model, or come from another kind of device.
+        """
+        if self.progress.update > 0:
+            for group in self.optimizer.param_groups:
+                for weight in group["params"]:
+                    self.optimizer.state[weight] = {
+                        "step": torch.zeros((), device=weight.device),
+                        "exp_avg": torch.empty_like(weight, requires_grad=False),
+                        "exp_avg_sq": torch.empty_like(weight, requires_grad=False),
+                    }
+        places = self._tensors()
+        for name in sorted(places.keys() | saved.tensors.keys()):
+            found, expected = describe(saved.tensors.get(name)), describe(places.get(name))
+            if found != expected:
+                path = saved.checkpoint.folder / TENSORS
+                raise UserError(f"{path}: {name} is {found}, expected {expected}")
+        for name, place in places.items():
+            place.copy_(saved.tensors[name])
+        torch.set_rng_state(places["generator.cpu"])
+        if "generator.cuda" in places:
+            torch.cuda.set_rng_state(places["generator.cuda"], self.device)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        moments = {
+            f"optimizer.{name}.{key}": tensor
+            for name, weight in self.model.named_parameters()
+            for key, tensor in self.optimizer.state.get(weight, {}).items()
+        }
+        figures = {
+            "figures.since_point": self.since_point.sums_3,
+            "figures.since_epoch": self.since_epoch.sums_3,
+        }
+        generators = {"generator.cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            generators["generator.cuda"] = torch.cuda.get_rng_state(self.device)
+        return moments | figures | generators
+
+
+def load_resumable(folder: Path) -> Resumable | None:
+    """Read and verify the newest whole checkpoint that training can go on from.
+
+    Args:
+        folder: `checkpoints/last` of a run.
+
+    Returns:
+        `None` if there is nothing.
+
+    Raises:
+        UserError: there are some, and all are damaged.
+    """
+    damage: UserError | None = None
+    for place in existing_versions(folder):
+        try:
+            manifest = Manifest(place, (*FILES, STATE, TENSORS))
+            checkpoint = read_checkpoint(manifest)
+            progress = _read_progress(manifest)
+            most_bytes = 2 * total_bytes(checkpoint.weights) + MOST_BYTES
+            return Resumable(checkpoint, progress, _read_tensors(manifest, most_bytes))
+        except UserError as error:
+            log.warning("%s", error)
+            damage = error
+    if damage is not None:
+        raise UserError(f"{damage}; without any, delete {folder.parent} to start anew") from damage
+    return None
+
+
+def _read_progress(manifest: Manifest) -> Progress:
+    path = manifest.folder / STATE
+    try:
+        progress = Progress(**json.loads(manifest.read(STATE, MOST_BYTES)))
+        _check(progress)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is no training state of this version: {error}") from error
+    return progress
+
+
+def _read_tensors(manifest: Manifest, most_bytes: int) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(manifest.read(TENSORS, most_bytes))
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise UserError(f"{manifest.folder / TENSORS} holds no tensors: {error}") from error
+
+
+def _check(progress: Progress) -> None:
+    for counter in ("epoch", "batch", "update", "epochs_without_gain"):
+        value = getattr(progress, counter)
+        if type(value) is not int or value < 0:
+            raise ValueError(f"{counter} is {value!r}, expected a whole number")
+    for name, kind in (("history", list), ("faults", list)):
+        value = getattr(progress, name)
+        if not isinstance(value, kind) or not all(isinstance(row, dict) for row in value):
+            raise ValueError(f"{name} is {value!r}, expected rows")
+    for entries, kinds in (
+        (progress.best, (int, float)),
+        (progress.coverage, (int, float)),
+        (progress.data_sha256, (str,)),
+        (progress.event_sizes, (int,)),
+    ):
+        if not isinstance(entries, dict) or not all(type(v) in kinds for v in entries.values()):
+            raise ValueError(f"{entries!r}, expected values by name")
+    for name in progress.event_sizes:
+        if not is_event_file(name):
+            raise ValueError(f"{name!r} is no name of a TensorBoard file")
