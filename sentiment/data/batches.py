@@ -4,6 +4,7 @@ Shapes: T time, B batch.
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,14 +65,19 @@ def shuffled_batches(
     for start in range(0, len(order), pool):
         rows = order[start : start + pool]
         rows = rows[np.argsort(lengths_N[rows], kind="stable")]
-        for batch in _parts(rows, batch_size):
-            longest = padded_time(int(lengths_N[batch[-1]]))
-            batches += _parts(batch, max(1, max_tokens // longest))
+        for i in range(0, len(rows), batch_size):
+            batches += _bounded(rows[i : i + batch_size], lengths_N, max_tokens)
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def _parts(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    return [rows[i : i + size] for i in range(0, len(rows), size)]
+def _bounded(
+    rows: NDArray[np.int64], lengths_N: NDArray[np.int64], max_tokens: int
+) -> Iterator[NDArray[np.int64]]:
+    """Split the longest off a batch, whose rows are sorted by length, until the rest has room."""
+    while len(rows):
+        size = max(1, max_tokens // padded_time(int(lengths_N[rows[-1]])))
+        yield rows[-size:]
+        rows = rows[:-size]
 
 
 def sorted_batches(

@@ -41,13 +41,14 @@ def test_a_run_leaves_what_the_design_promises(trained: tuple[Path, str]) -> Non
     names = {path.name for path in run.iterdir() if "tfevents" not in path.name}
     assert names == {
         ".hydra",
+        ".lock",
         "train.log",
         "metrics.json",
         "history.csv",
         "environment.json",
         "checkpoints",
     }
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best", "last"}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best", "last", "last.1"}
     environment = json.loads((run / "environment.json").read_text())
     assert set(environment["data_sha256"]) == {"train", "validation", "test"}
     with (run / "history.csv").open() as file:

@@ -1,3 +1,4 @@
+import sys
 from itertools import chain
 
 import numpy as np
@@ -34,6 +35,26 @@ def test_every_row_is_in_one_batch_and_the_seed_decides_which(
     assert len(batches) == -(-len(lengths_N) // batch_size)
     again = shuffled_batches(lengths_N, batch_size, seed, epoch)
     assert all(map(np.array_equal, batches, again))
+
+
+@given(LENGTHS, st.integers(1, 40), st.integers(1, 5000))
+def test_no_batch_has_more_tokens_than_allowed_unless_it_is_a_review_alone(
+    lengths_N: np.ndarray, batch_size: int, max_tokens: int
+) -> None:
+    bounded = shuffled_batches(lengths_N, batch_size, 0, 0, max_tokens)
+    assert sorted(np.concatenate(bounded)) == list(range(len(lengths_N)))
+    for rows in bounded:
+        assert len(rows) <= batch_size
+        assert len(rows) == 1 or len(rows) * padded_time(lengths_N[rows].max()) <= max_tokens
+    sizes = [padded_time(lengths_N.max()) * batch_size, sys.maxsize]
+    unbounded = [shuffled_batches(lengths_N, batch_size, 0, 0, size) for size in sizes]
+    assert all(map(np.array_equal, *unbounded))
+
+
+def test_a_review_of_fifty_thousand_tokens_goes_alone() -> None:
+    lengths_N = np.array([50_000, *range(100, 163)])
+    batches = shuffled_batches(lengths_N, 64, 0, 0, max_tokens=65_536)
+    assert sorted(map(len, batches)) == [1, 63]
 
 
 def test_epochs_and_seeds_differ() -> None:

@@ -1,18 +1,27 @@
 import csv
+import itertools
+import json
+import math
+import signal
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch import nn
 
 from sentiment.config import Device, Precision, RuntimeConfig, TrainConfig
+from sentiment.data.batches import shuffled_batches
 from sentiment.data.encoded import EncodedReviews
-from sentiment.errors import UserError
+from sentiment.errors import Interrupted, UserError
 from sentiment.model.classifier import Classifier
 from sentiment.report.tensorboard import Dashboard
 from sentiment.training.inference import predict_logits
 from sentiment.training.loop import fit
+from sentiment.training.optimizer import build_optimizer
 from sentiment.training.runtime import prepare, seed_everything
+from sentiment.training.state import Progress, TrainingState
 from tests.conftest import compose_train
 
 CPU = prepare(RuntimeConfig(Device.cpu, Precision.float32, 1, deterministic=False, cache_dir="."))
@@ -32,9 +41,15 @@ def first_token_decides(count: int, seed: int) -> EncodedReviews:
 TRAIN, VALIDATION = first_token_decides(300, 0), first_token_decides(100, 1)
 
 
+class Saved(NamedTuple):
+    name: str
+    update: int
+    accuracy: float | None
+
+
 def run(
-    directory: Path, *overrides: str
-) -> tuple[Classifier, dict[str, float], list[tuple[str, float]]]:
+    directory: Path, *overrides: str, saved: list[Saved] | None = None
+) -> tuple[TrainingState, list[Saved]]:
     config: TrainConfig = compose_train(
         "data=sample",
         "embeddings.dimension=8",
@@ -45,35 +60,34 @@ def run(
         *overrides,
     )
     seed_everything(config.seed)
+    directory.mkdir(exist_ok=True)
     model = Classifier(nn.Embedding(20, 8), config.model)
-    saved: list[tuple[str, float]] = []
-    dashboard = Dashboard(directory)
-    best = fit(
-        model,
-        TRAIN,
-        VALIDATION,
-        config,
-        CPU,
-        directory,
-        dashboard,
-        save=lambda name, metrics: saved.append((name, metrics["validation/accuracy"])),
-    )
-    dashboard.close()
-    return model, best, saved
+    state = TrainingState(model, build_optimizer(model, config.optimizer), Progress())
+    saved = [] if saved is None else saved
+
+    def save(name: str, metrics: dict[str, float]) -> None:
+        saved.append(Saved(name, state.progress.update, metrics.get("validation/accuracy")))
+
+    with closing(Dashboard(directory)) as dashboard:
+        fit(state, TRAIN, VALIDATION, config, CPU, directory, dashboard, save)
+    return state, saved
 
 
 def test_learns_what_the_first_token_says(tmp_path: Path) -> None:
-    model, best, saved = run(tmp_path, "trainer.epochs=4")
+    state, saved = run(tmp_path, "trainer.epochs=4")
+    best = state.progress.best
     assert best["validation/accuracy"] > 0.95
-    assert [accuracy for name, accuracy in saved if name == "best"][-1] == max(
-        accuracy for _, accuracy in saved
+    validated = [one for one in saved if one.accuracy is not None]
+    assert [one.name for one in validated].count("last") == 4
+    assert [one.accuracy for one in validated if one.name == "best"][-1] == max(
+        one.accuracy for one in validated
     )
     with (tmp_path / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]
     assert [int(row["update"]) for row in rows] == [19, 38, 57, 76]
     assert best["validation/accuracy"] == max(float(row["validation/accuracy"]) for row in rows)
-    logits_N = predict_logits(model, VALIDATION, CPU)
+    logits_N = predict_logits(state.model, VALIDATION, CPU)
     right = ((logits_N > 0) == VALIDATION.labels_N.bool()).double().mean().item()
     assert right == pytest.approx(float(rows[-1]["validation/accuracy"]))
 
@@ -81,9 +95,8 @@ def test_learns_what_the_first_token_says(tmp_path: Path) -> None:
 def test_stops_early_without_gain(tmp_path: Path) -> None:
     # The learning rate goes up and up: the first epochs learn, later ones do harm.
     overrides = ("trainer.epochs=9", "trainer.patience=2", "optimizer.warmup_fraction=0.9")
-    _, best, saved = run(tmp_path, *overrides, "optimizer.learning_rate=5")
-    epochs = [name for name, _ in saved].count("last")
-    assert best["epoch"] + 2 == epochs < 9
+    state, _ = run(tmp_path, *overrides, "optimizer.learning_rate=5")
+    assert state.progress.best["epoch"] + 2 == state.progress.epoch < 9
 
 
 def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
@@ -91,7 +104,9 @@ def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
         torch.cat(
             [
                 p.flatten()
-                for p in run(tmp_path / str(i), f"seed={seed}", "trainer.epochs=1")[0].parameters()
+                for p in run(tmp_path / str(i), f"seed={seed}", "trainer.epochs=1")[
+                    0
+                ].model.parameters()
             ]
         )
         for i, seed in enumerate((0, 0, 1))
@@ -100,15 +115,78 @@ def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_a_diverging_run_is_stopped_with_advice(
+def break_batches(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
+    """Let the loss of these batches, counted from 1 over the whole run, be infinite."""
+    trained = itertools.count(1)
+    forward = Classifier.forward
+
+    def broken(self: Classifier, ids_TB: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
+        logits_B = forward(self, ids_TB, lengths_B)
+        return logits_B * torch.inf if self.training and next(trained) in numbers else logits_B
+
+    monkeypatch.setattr(Classifier, "forward", broken)
+
+
+def test_a_diverging_run_is_stopped_with_advice_and_its_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def infinite(self: Classifier, ids_TB: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        return torch.full((ids_TB.shape[1],), torch.inf) * self.output.bias
-
-    monkeypatch.setattr(Classifier, "forward", infinite)
-    with pytest.raises(UserError, match=r"diverged, update 0: loss .*optimizer\.learning_rate"):
+    break_batches(monkeypatch, 3)
+    with pytest.raises(UserError, match=r"update 2: loss .*faults\.json.*optimizer\.learning_rate"):
         run(tmp_path, "trainer.epochs=1")
+    (fault,) = json.loads((tmp_path / "faults.json").read_text())
+    assert (fault["epoch"], fault["batch"], fault["update"]) == (1, 3, 2)
+    batches = shuffled_batches(TRAIN.lengths_N.numpy(), 16, seed=0, epoch=0)
+    assert fault["rows"] == batches[2].tolist()
+
+
+def test_as_many_faults_as_allowed_are_skipped_and_change_no_weight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ("trainer.epochs=2", "trainer.max_train_batches=4", "trainer.log_every=1")
+    break_batches(monkeypatch, 2, 7)
+    state, _ = run(tmp_path / "two", *overrides, "trainer.max_skipped_steps=2")
+    assert state.progress.update == 6
+    assert [(f["epoch"], f["batch"]) for f in state.progress.faults] == [(1, 2), (2, 3)]
+    assert all(weight.isfinite().all() for weight in state.model.parameters())
+    assert math.isfinite(state.progress.history[0]["train/loss"])
+    monkeypatch.undo()
+    break_batches(monkeypatch, 2, 7)
+    with pytest.raises(UserError, match=r"trainer\.max_skipped_steps \(now 1\)"):
+        run(tmp_path / "one", *overrides, "trainer.max_skipped_steps=1")
+
+
+def test_saves_by_updates_and_by_minutes(tmp_path: Path) -> None:
+    short = ("trainer.epochs=1", "trainer.max_train_batches=7")
+    never = ("checkpoint.every_updates=null", "checkpoint.every_minutes=null")
+    after_updates = ("checkpoint.every_updates=2", never[1])
+    after_no_time = (never[0], "checkpoint.every_minutes=1e-9")
+    counts = [
+        len(run(tmp_path / str(number), *short, *cadence)[1])
+        for number, cadence in enumerate((never, after_updates, after_no_time))
+    ]
+    # Before validation, `best` and `last` in any case.
+    assert counts == [3, 3 + 3, 3 + 7]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_step_and_saves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    forward, calls = Classifier.forward, itertools.count(1)
+
+    def signalled(self: Classifier, *batch: torch.Tensor) -> torch.Tensor:
+        if next(calls) == 5:
+            signal.raise_signal(number)
+        return forward(self, *batch)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(Classifier, "forward", signalled)
+    saved: list[Saved] = []
+    with pytest.raises(Interrupted) as stop:
+        run(tmp_path, "trainer.epochs=1", saved=saved)
+    assert stop.value.number == number
+    assert saved == [Saved("last", 5, None)]
+    assert signal.getsignal(number) is before
 
 
 def test_weights_that_break_in_the_last_update_are_not_saved(tmp_path: Path) -> None:
@@ -121,7 +199,7 @@ def test_positive_weight_moves_the_logits_up(tmp_path: Path) -> None:
     overrides = ("trainer.epochs=1", "trainer.max_train_batches=3")
     means = [
         predict_logits(
-            run(tmp_path / w, f"objective.pos_weight={w}", *overrides)[0], VALIDATION, CPU
+            run(tmp_path / w, f"objective.pos_weight={w}", *overrides)[0].model, VALIDATION, CPU
         )
         for w in ("0.1", "10")
     ]
