@@ -177,6 +177,8 @@ def test_a_signal_ends_the_step_and_saves(
     def signalled(self: Classifier, *batch: torch.Tensor) -> torch.Tensor:
         if next(calls) == 5:
             signal.raise_signal(number)
+            # A second one would stop the process without further ado.
+            assert signal.getsignal(number) == signal.SIG_DFL
         return forward(self, *batch)
 
     before = signal.getsignal(number)

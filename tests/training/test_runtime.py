@@ -3,7 +3,8 @@ import torch
 
 from sentiment.config import Device, Precision, RuntimeConfig
 from sentiment.errors import UserError
-from sentiment.training.runtime import describe_environment, prepare
+from sentiment.training.runtime import describe_environment, memory_advice, prepare
+from tests.conftest import compose_train
 
 CPU_HAS_BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
@@ -60,3 +61,14 @@ def test_the_environment_names_what_figures_depend_on() -> None:
     assert environment["precision"] == "float32"
     assert environment["threads"] == 2
     assert environment["device"]
+
+
+def test_where_memory_runs_out_the_line_says_what_to_lower() -> None:
+    config = compose_train("data.max_tokens_per_batch=1000")
+    advice = r"out of memory; lower data\.max_tokens_per_batch \(now 1000\), trainer\.batch_size"
+    with pytest.raises(UserError, match=advice), memory_advice(config):
+        torch.empty(2**58)
+    with pytest.raises(UserError, match="out of GPU memory"), memory_advice(config):
+        raise torch.OutOfMemoryError
+    with pytest.raises(RuntimeError, match="size mismatch"), memory_advice(config):
+        raise RuntimeError("size mismatch")

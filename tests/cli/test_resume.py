@@ -1,0 +1,293 @@
+"""Runs that stop and go on: what comes out is what would have come out."""
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+from sentiment import train
+from sentiment.model.classifier import Classifier
+from sentiment.report.run import lock
+from tests.cli.test_configuration import run_door
+
+SMALL = (
+    *("data=sample", "embeddings.dimension=8", "model.hidden_size=8", "runtime.threads=1"),
+    *("trainer.epochs=2", "trainer.max_train_batches=6", "trainer.log_every=2"),
+    "checkpoint.every_updates=2",
+)
+RESULTS = (
+    *("checkpoints/best/model.safetensors", "checkpoints/last/model.safetensors"),
+    *("checkpoints/last/training_state.safetensors", "history.csv", "metrics.json"),
+)
+
+
+class Died(BaseException):
+    """What no code is prepared for."""
+
+
+def results(run: Path) -> list[bytes]:
+    return [(run / name).read_bytes() for name in RESULTS]
+
+
+def points(run: Path) -> list[tuple[str, int, float]]:
+    """Every scalar in the run's event files, as it stands there, but for the clock's."""
+    events = [
+        (event.step, value)
+        for path in sorted(run.glob("events.out.tfevents.*"))
+        for event in LegacyEventFileLoader(str(path)).Load()
+        for value in event.summary.value
+    ]
+    return [
+        (value.tag, step, value.simple_value)
+        for step, value in events
+        if value.HasField("simple_value") and value.tag != "train/reviews_per_second"
+    ]
+
+
+def die_in(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    forward, numbers = Classifier.forward, itertools.count(1)
+
+    def mortal(self: Classifier, *arguments: object) -> object:
+        if self.training and next(numbers) == batch:
+            raise Died
+        return forward(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Classifier, "forward", mortal)
+
+
+def killed(run: Path, batch: int, *overrides: str) -> Path:
+    """A run that died in the given batch, counted from 1."""
+    with pytest.MonkeyPatch.context() as patch:
+        die_in(patch, batch)
+        with pytest.raises(Died):
+            run_door(train.main, *SMALL, f"hydra.run.dir={run}", *overrides)
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    run_door(train.main, *SMALL, f"hydra.run.dir={run}")
+    return run
+
+
+@pytest.fixture
+def stopped(cwd: Path) -> Path:
+    return killed(cwd / "run", 9)
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file but the logs."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log")
+    return {str(path): path.read_bytes() for path in files}
+
+
+def refused(*overrides: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must fail with one line and leave everything as it was."""
+    before = snapshot(Path.cwd())
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run_door(train.main, *overrides)
+    assert stop.value.code == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert snapshot(Path.cwd()) == before
+    return line
+
+
+@pytest.mark.parametrize("batch", [2, 7, 12])
+def test_a_run_that_died_anywhere_ends_as_if_it_had_not(
+    cwd: Path, undisturbed: Path, batch: int
+) -> None:
+    run = killed(cwd / "run", batch)
+    run_door(train.main, f"resume={run}")
+    assert results(run) == results(undisturbed)
+    assert points(run) == points(undisturbed)
+
+
+def test_auto_goes_on_with_the_newest_unfinished_run_of_the_same_settings(
+    cwd: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path("outputs/train/2026-01-01")
+    older, newest, other = (folder / name for name in ("older", "newest", "other"))
+    killed(older, 3)
+    killed(newest, 5)
+    killed(other, 5, "seed=1")
+    run_door(train.main, *SMALL, "resume=auto")
+    assert results(newest) == results(undisturbed)
+    assert not (older / "metrics.json").exists()
+    with lock(older):
+        run_door(train.main, *SMALL, "resume=auto")
+    assert "no unfinished run with these settings, so a new one" in capsys.readouterr().out
+    (fresh,) = set(Path("outputs/train").glob("*/*")) - {older, newest, other}
+    assert (fresh / "metrics.json").exists()
+    assert not (older / "metrics.json").exists()
+    assert not (other / "metrics.json").exists()
+
+
+def test_the_same_command_again_and_again_is_enough(
+    cwd: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for batch in (3, 6):
+        killed(Path("here"), batch, "resume=auto")
+    for _ in range(2):
+        run_door(train.main, *SMALL, "hydra.run.dir=here", "resume=auto")
+        assert results(Path("here")) == results(undisturbed)
+    assert "here is finished" in capsys.readouterr().out
+
+
+def test_a_run_that_died_before_it_saved_anything_begins_anew(cwd: Path, undisturbed: Path) -> None:
+    run = killed(cwd / "run", 1)
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    (run / "environment.json").unlink()
+    run_door(train.main, f"resume={run}")
+    assert results(run) == results(undisturbed)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(stopped: Path, undisturbed: Path) -> None:
+    weights = stopped / "checkpoints/last/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    run_door(train.main, f"resume={stopped}")
+    log = (stopped / "train.log").read_text()
+    assert f"{weights} differs from what manifest.json says of it" in log
+    assert f"going on with {stopped} after update 6" in log
+    assert results(stopped) == results(undisturbed)
+
+
+def test_more_epochs_extend_a_finished_run(
+    cwd: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(undisturbed, "run")
+    run_door(train.main, "resume=run", "trainer.epochs=3")
+    assert (
+        "trainer.epochs goes from 2 to 3: from here on the learning rate is that of the longer"
+        in (capsys.readouterr().out)
+    )
+    rows = Path("run/history.csv").read_text().splitlines()
+    assert rows[:3] == (undisturbed / "history.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["epoch", "1", "2", "3"]
+    tested = [step for tag, step, _ in points(Path("run")) if tag == "test/accuracy"]
+    assert tested == [json.loads(Path("run/metrics.json").read_text())["update"]]
+    before = snapshot(Path("run/checkpoints"))
+    run_door(train.main, "resume=run")
+    assert "run is finished" in capsys.readouterr().out
+    assert snapshot(Path("run/checkpoints")) == before
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=1", r"seed is 1, but .*run was started with 0 .* expected 0; leave it out"),
+        ("optimizer.learning_rate=1", r"optimizer\.learning_rate is 1\.0, but .* with 0\.003"),
+        ("data=imdb", r"data\.source is imdb, but .* with sample"),
+        ("model.pooling=[max]", r"model\.pooling is max, but .* with final"),
+        ("runtime.threads=2", r"runtime\.threads is 2, but .* with 1"),
+        ("trainer.epochs=1", r"trainer\.epochs is 1, but .* with 2 .* expected 2 or more"),
+        ("trainer.epoch=3", r"unknown setting trainer\.epoch, expected perhaps trainer\.epochs"),
+        ("-m", r"resume goes on with one run, expected no -m"),
+    ],
+)
+def test_what_would_change_the_result_is_refused_by_name(
+    stopped: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
+) -> None:
+    assert re.search(message, refused(f"resume={stopped}", override, capsys=capsys))
+
+
+def test_what_cannot_be_resumed_is_refused(
+    stopped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "resume=nowhere is no run" in refused("resume=nowhere", capsys=capsys)
+    for place in (stopped / "checkpoints").glob("last*"):
+        (place / "training_state.json").unlink()
+    line = refused(f"resume={stopped}", capsys=capsys)
+    assert "training_state.json" in line
+    assert f"delete {stopped / 'checkpoints'} to start anew" in line
+
+
+def test_a_new_run_does_not_start_in_the_directory_of_another(
+    stopped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(*SMALL, f"hydra.run.dir={stopped}", capsys=capsys)
+    assert f"holds a run already; go on with it by resume={stopped}" in line
+
+
+def test_two_processes_do_not_train_the_same_run(
+    stopped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with lock(stopped):
+        line = refused(f"resume={stopped}", capsys=capsys)
+    assert f"{stopped} is in use by another process" in line
+    empty = Path("empty")
+    empty.mkdir()
+    with lock(empty):
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            run_door(train.main, *SMALL, "hydra.run.dir=empty")
+        assert "in use by another process" in capsys.readouterr().err
+        # What the other process is about to need has not been cleared away.
+        assert (empty / ".hydra").exists()
+
+
+def test_reviews_may_move_but_not_change(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(f"a {'fine' if i % 2 else 'dull'} film, number {i}", i % 2) for i in range(120)]
+    text = "text,label\n" + "\n".join(f'"{text}",{label}' for text, label in rows)
+    Path("reviews.csv").write_text(text)
+    own = ("data=files", "data.train=reviews.csv", "tokenizer.min_frequency=1")
+    run_door(train.main, *SMALL, *own, "trainer.batch_size=8", "hydra.run.dir=whole")
+    killed(Path("moved"), 9, *own, "trainer.batch_size=8")
+    shutil.copytree("moved", "changed")
+
+    Path("elsewhere").mkdir()
+    Path("reviews.csv").rename("elsewhere/reviews.csv")
+    assert "reviews.csv" in refused("resume=moved", capsys=capsys)
+    run_door(train.main, "resume=moved", "data.train=elsewhere/reviews.csv")
+    assert results(Path("moved")) == results(Path("whole"))
+
+    Path("elsewhere/reviews.csv").write_text(text.replace("number 7", "number seven"))
+    line = refused("resume=changed", "data.train=elsewhere/reviews.csv", capsys=capsys)
+    assert "reviews are others than those that the run" in line
+
+
+def test_where_nothing_can_be_written_the_line_says_so(
+    stopped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = snapshot(stopped / "checkpoints")
+    # A file where the folder of the next checkpoint has to be.
+    shutil.rmtree(stopped / "checkpoints/last.partial", ignore_errors=True)
+    (stopped / "checkpoints/last.partial").write_text("")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run_door(train.main, f"resume={stopped}")
+    assert stop.value.code == 2
+    assert "cannot write the checkpoint" in capsys.readouterr().err
+    (stopped / "checkpoints/last.partial").unlink()
+    assert snapshot(stopped / "checkpoints") == kept
+
+
+def test_sigterm_saves_and_what_follows_is_the_same(cwd: Path) -> None:
+    long = [*SMALL, "trainer.max_train_batches=null", "trainer.epochs=1", "model.hidden_size=16"]
+    run = cwd / "run"
+    command = [sys.executable, "-m", "sentiment.train", *long, f"hydra.run.dir={run}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not (run / "checkpoints/last").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        sent = time.monotonic()
+        process.terminate()
+        _, printed = process.communicate(timeout=60)
+        assert time.monotonic() - sent < 10
+    assert process.returncode == 143
+    assert printed == f"SIGTERM: saved; resume={run} goes on from here\n"
+    state = json.loads((run / "checkpoints/last/training_state.json").read_text())
+    assert state["update"] == state["batch"] < 113
+    run_door(train.main, f"resume={run}")
+    run_door(train.main, *long, "hydra.run.dir=whole")
+    assert results(run) == results(cwd / "whole")
+    assert points(run) == points(cwd / "whole")
