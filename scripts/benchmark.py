@@ -1,7 +1,8 @@
 """Measure speed claims side by side: python scripts/benchmark.py BENCHMARK data.path=DIR.
 
 `training` compares this pipeline's loop with that of the usual tutorial, `inference` compares
-`sentiment.predict` with a loop that predicts one review at a time.
+`sentiment.predict` with a loop that predicts one review at a time, `checkpoints` compares training
+that saves its state every 100 updates with training that does not.
 
 Each side runs in a process of its own, in turn, several times, on the same reviews: what one side
 tells its process (threads, memory, number formats) cannot help or hinder the other. Figures are
@@ -24,9 +25,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from sentiment import cli
+from sentiment import cli, train
 from sentiment.config import TrainConfig
 from sentiment.data.batches import collate, shuffled_batches, sorted_batches
 from sentiment.data.encoded import EncodedReviews
@@ -203,6 +205,30 @@ def measure_training(side: str, count: int, overrides: list[str]) -> float:
     return len(reviews) / train_pipeline(reviews, config)
 
 
+def measure_checkpoints(side: str, count: int, overrides: list[str]) -> float:
+    """Train by the very command, everything at its default but the cadence of checkpoints.
+
+    Args:
+        side: `none` or `every 100`.
+        count: how many reviews; of each 100 updates one is followed by a checkpoint.
+        overrides: where the reviews are.
+
+    Returns:
+        Reviews per second, as TensorBoard has it, checkpoints included.
+    """
+    updates = max(1, count // compose_config(overrides).trainer.batch_size)
+    cadence = min(99, updates - 1) or 1 if side == "every 100" else "null"
+    with tempfile.TemporaryDirectory() as folder:
+        sys.argv = ["train", *overrides, f"hydra.run.dir={folder}", "trainer.epochs=1"]
+        sys.argv += [f"trainer.max_train_batches={updates}", f"trainer.log_every={updates}"]
+        sys.argv += [f"checkpoint.every_updates={cadence}", "checkpoint.every_minutes=null"]
+        train.main()
+        events = EventAccumulator(folder)
+        events.Reload()
+        (point,) = events.Scalars("train/reviews_per_second")
+    return float(point.value)
+
+
 BENCHMARKS: dict[str, Benchmark] = {
     "training": Benchmark(
         measure_training,
@@ -211,6 +237,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         {"embedding": EMBEDDING, "hidden": HIDDEN, "vocabulary": VOCABULARY, "layers": 2},
     ),
     "inference": Benchmark(measure_inference, ("one at a time", "pipeline"), 1024, {}),
+    "checkpoints": Benchmark(measure_checkpoints, ("none", "every 100"), 6400, {}),
 }
 
 
@@ -241,7 +268,7 @@ def main() -> None:
     """Parse the command line, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("benchmark", choices=list(BENCHMARKS))
-    parser.add_argument("--reviews", type=int, help="of each run (384 for training, else 1024)")
+    parser.add_argument("--reviews", type=int, help="of each run (384, 1024 or 6400)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side (3)")
     parser.add_argument("--output", type=Path, help="also write the figures here, as JSON")
     parser.add_argument("--side", help=argparse.SUPPRESS)
@@ -255,7 +282,7 @@ def main() -> None:
     result = compare(arguments.benchmark, count, arguments.rounds, arguments.overrides)
     for side, rate in result["median"].items():
         print(f"{side:>13}: {rate:8.1f} reviews/s (median of {arguments.rounds})")
-    print(f"{'ratio':>13}: {result['ratio']:8.1f}")
+    print(f"{'ratio':>13}: {result['ratio']:8.3g}")
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -87,6 +87,8 @@ def train(config: TrainConfig, directory: Path) -> None:
     environment = describe_environment(runtime) | {"data_sha256": hashes}
     if resumed is not None:
         resumed.require_reviews(hashes)
+        if resumed.progress.best:
+            load_checkpoint(directory)  # better refused now than after the last epoch
         tokenizer = resumed.checkpoint.tokenizer
     elif source is not None:
         tokenizer = source.tokenizer

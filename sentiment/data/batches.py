@@ -61,7 +61,7 @@ def shuffled_batches(
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths_N))
     pool = POOL * batch_size
-    batches = []
+    batches: list[NDArray[np.int64]] = []
     for start in range(0, len(order), pool):
         rows = order[start : start + pool]
         rows = rows[np.argsort(lengths_N[rows], kind="stable")]

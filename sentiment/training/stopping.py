@@ -48,9 +48,9 @@ class StopSignals:
     @contextmanager
     def immediately(self) -> Iterator[None]:
         """Within this context a signal interrupts whatever is going on."""
-        self.check()
         self._immediately = True
         try:
+            self.check()
             yield
         finally:
             self._immediately = False

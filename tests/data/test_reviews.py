@@ -105,6 +105,25 @@ def test_unusable_reviews_are_refused(
         load_split(local(tmp_path), "train")
 
 
+def test_an_archive_is_read_and_never_unpacked(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "deeper"
+    folder.mkdir(parents=True)
+    outside = tmp_path / "secret.txt"
+    outside.write_text("not a review")
+    with tarfile.open(folder / "aclImdb_v1.tar.gz", "w:gz") as file:
+        for name in ("../../train/pos/0_9.txt", f"{tmp_path}/train/neg/0_2.txt"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 4
+            file.addfile(entry, io.BytesIO(b"text"))
+        link = tarfile.TarInfo("aclImdb/train/pos/1_9.txt")
+        link.type, link.linkname = tarfile.SYMTYPE, str(outside)
+        file.addfile(link)
+    texts = load_split(local(folder / "aclImdb_v1.tar.gz"), "train")["text"]
+    assert texts[:] == ["text", "text"]
+    files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {"aclImdb_v1.tar.gz", "secret.txt"}
+
+
 @pytest.mark.parametrize("damage", ["cut off", "one byte", "a header"])
 def test_a_damaged_archive_is_refused(tmp_path: Path, damage: str) -> None:
     path, plain = tmp_path / "aclImdb_v1.tar.gz", io.BytesIO()

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("benchmark", ["training", "inference"])
+@pytest.mark.parametrize("benchmark", ["training", "inference", "checkpoints"])
 def test_both_sides_run_and_the_ratio_is_theirs(tmp_path: Path, benchmark: str) -> None:
     script = Path(__file__).parents[2] / "scripts" / "benchmark.py"
-    command = [sys.executable, str(script), benchmark, "--reviews", "4", "--rounds", "1"]
+    count = "96" if benchmark == "checkpoints" else "4"
+    command = [sys.executable, str(script), benchmark, "--reviews", count, "--rounds", "1"]
     output = tmp_path / "figures.json"
     subprocess.run([*command, "--output", str(output), "data=sample"], check=True)
     result = json.loads(output.read_text())
