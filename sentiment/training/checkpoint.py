@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 import yaml
@@ -24,11 +23,19 @@ from sentiment.config import LABEL_NAMES, TrainConfig
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
 from sentiment.text.tokenizer import parse_tokenizer, vocabulary_size
-from sentiment.training.folder import MANIFEST, Manifest, to_json, versions, write_folder
+from sentiment.training.folder import (
+    MANIFEST,
+    Manifest,
+    one_line,
+    to_json,
+    versions,
+    write_folder,
+)
 
 FILES = ("model.safetensors", "tokenizer.json", "config.yaml", "metrics.json")
 MOST_BYTES_OF_TEXT, MOST_BYTES_OF_A_TOKENIZER = 100_000, 500_000_000
 MOST_BYTES_OF_A_HEADER = 1_000_000  # of a safetensors file
+MOST_EVENTS, MOST_LEVELS = 1000, 10  # of a configuration's YAML, some 200 and 3 in fact
 
 
 @dataclass(frozen=True)
@@ -137,12 +144,12 @@ def read_checkpoint(manifest: Manifest) -> Checkpoint:
         raise UserError(f"{folder / 'config.yaml'} has no embeddings.dimension")
     expected = _without_memory(config, tokenizer).state_dict()
     most_bytes = total_bytes(expected) + MOST_BYTES_OF_A_HEADER
-    weights = _parse_weights(*content("model.safetensors", most_bytes))
+    weights = parse_tensors(*content("model.safetensors", most_bytes))
     for name in sorted(expected.keys() | weights.keys()):
         asked, found = describe(expected.get(name)), describe(weights.get(name))
         if asked != found:
             raise UserError(
-                f"{folder / 'model.safetensors'}: {name} is {found}, "
+                f"{folder / 'model.safetensors'}: {one_line(name)} is {found}, "
                 f"but {folder / 'config.yaml'} asks for {asked}"
             )
         if not weights[name].isfinite().all():
@@ -170,24 +177,36 @@ def describe(tensor: Tensor | None) -> str:
     """Type and shape of a tensor, in words."""
     if tensor is None:
         return "missing"
-    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+    return one_line(f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}")
 
 
 def _parse_config(content: bytes, path: Path) -> TrainConfig:
     try:
         text = content.decode()
-        # Aliases of aliases would grow without end, ${...} would read the environment.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("it holds an alias, expected values")
+        _check_yaml(text)
         loaded = OmegaConf.create(text)
+        # Such a value would read the environment.
         if any("${" in value for value in _strings(OmegaConf.to_container(loaded))):
             raise ValueError("it holds ${...}, expected values")
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded))
     except Exception as error:  # on damaged YAML its libraries raise nearly anything
-        first_line = str(error).partition("\n")[0]
+        first_line = one_line(str(error).partition("\n")[0])
         raise UserError(f"{path} is no configuration of this version: {first_line}") from error
     assert isinstance(config, TrainConfig)
     return config
+
+
+def _check_yaml(text: str) -> None:
+    """See that YAML is small enough to be read in a moment, for which its bytes are no measure."""
+    level = 0
+    for number, event in enumerate(yaml.parse(text, yaml.SafeLoader)):
+        # Aliases of aliases would grow without end.
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("it holds an alias, expected values")
+        level += isinstance(event, yaml.CollectionStartEvent)
+        level -= isinstance(event, yaml.CollectionEndEvent)
+        if level > MOST_LEVELS or number > MOST_EVENTS:
+            raise ValueError("it holds more than any configuration does")
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -202,7 +221,7 @@ def _parse_tokenizer(content: bytes, path: Path) -> Tokenizer:
     try:
         return parse_tokenizer(content)
     except ValueError as error:
-        raise UserError(f"{path} is no tokenizer: {error}") from error
+        raise UserError(f"{path} is no tokenizer: {one_line(error)}") from error
 
 
 def _parse_metrics(content: bytes, path: Path) -> dict[str, float]:
@@ -215,8 +234,13 @@ def _parse_metrics(content: bytes, path: Path) -> dict[str, float]:
     return metrics
 
 
-def _parse_weights(content: bytes, path: Path) -> dict[str, Tensor]:
+def parse_tensors(content: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        UserError: it is none, or PyTorch has no tensor of a type or shape in there.
+    """
     try:
         return safetensors.torch.load(content)
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise UserError(f"{path} holds no weights: {error}") from error
+    except Exception as error:  # its own and, on types and shapes unknown to PyTorch, several
+        raise UserError(f"{path} holds no tensors: {one_line(error)}") from error

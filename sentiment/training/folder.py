@@ -5,12 +5,14 @@ each last, and then renamed. The folder that it replaces stays as `NAME.1`, the 
 `NAME.2`, as many as are to be kept.
 """
 
+import errno
 import hashlib
 import itertools
 import json
 import os
 import shutil
 import stat
+import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,8 @@ class Manifest:
             content = _read(path, MOST_BYTES_OF_A_MANIFEST)
             manifest = json.loads(content)
             found, self._files = manifest["format"], dict(manifest["files"])
+            if type(found) is not int:
+                raise TypeError("the format is no number")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path} is damaged; use another checkpoint") from error
         if found != FORMAT:
@@ -125,6 +129,12 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
+def one_line(text: object) -> str:
+    """What a damaged file makes a message say, fit to be printed: short, and no control signs."""
+    printable = "".join(c if c.isprintable() else " " for c in str(text)[:1000])
+    return textwrap.shorten(printable, 200, placeholder=" ...")
+
+
 def _read(path: Path, most_bytes: int) -> bytes:
     try:
         status = path.stat()
@@ -136,9 +146,15 @@ def _read(path: Path, most_bytes: int) -> bytes:
                 "use another checkpoint"
             )
         with path.open("rb") as file:
-            return file.read(most_bytes)
+            # As many as there are: room for `most_bytes` would be taken before any is read.
+            return file.read(status.st_size)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; use another checkpoint") from error
+    except MemoryError as error:
+        raise UserError(
+            f"{path} has {status.st_size} bytes, which do not fit into memory; "
+            "use another checkpoint"
+        ) from error
 
 
 def _in_place(places: Iterable[Path]) -> Iterator[Path]:
@@ -160,6 +176,8 @@ def _write_synced(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+        if os.fstat(file.fileno()).st_size != len(content):
+            raise OSError(errno.EIO, f"{path.name} came out shorter than it was written")
 
 
 def _sync_folder(folder: Path) -> None:

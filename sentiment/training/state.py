@@ -6,12 +6,12 @@ the optimizer's moments, the generators that dropout draws from, and the running
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -24,15 +24,18 @@ from sentiment.training.checkpoint import (
     FILES,
     Checkpoint,
     describe,
+    parse_tensors,
     read_checkpoint,
     total_bytes,
 )
-from sentiment.training.folder import Manifest, existing_versions, to_json
+from sentiment.training.folder import Manifest, existing_versions, one_line, to_json
 
 log = logging.getLogger(__name__)
 
 STATE, TENSORS = "training_state.json", "training_state.safetensors"
-MOST_BYTES = 100_000_000
+MOST_BYTES_OF_PROGRESS = 20_000_000
+MOST_BYTES_BESIDE_MOMENTS = 10_000_000
+MOST_STEPS = 2**31
 
 
 @dataclass
@@ -122,17 +125,21 @@ class TrainingState:
                         "exp_avg": torch.empty_like(weight, requires_grad=False),
                         "exp_avg_sq": torch.empty_like(weight, requires_grad=False),
                     }
-        places = self._tensors()
+        places, path = self._tensors(), saved.checkpoint.folder / TENSORS
         for name in sorted(places.keys() | saved.tensors.keys()):
             found, expected = describe(saved.tensors.get(name)), describe(places.get(name))
             if found != expected:
-                path = saved.checkpoint.folder / TENSORS
-                raise UserError(f"{path}: {name} is {found}, expected {expected}")
+                raise UserError(f"{path}: {one_line(name)} is {found}, expected {expected}")
         for name, place in places.items():
             place.copy_(saved.tensors[name])
-        torch.set_rng_state(places["generator.cpu"])
-        if "generator.cuda" in places:
-            torch.cuda.set_rng_state(places["generator.cuda"], self.device)
+            if not place.isfinite().all():
+                raise UserError(f"{path}: {name} holds NaN or infinity")
+        try:
+            torch.set_rng_state(places["generator.cpu"])
+            if "generator.cuda" in places:
+                torch.cuda.set_rng_state(places["generator.cuda"], self.device)
+        except RuntimeError as error:
+            raise UserError(f"{path} holds no state of a generator: {one_line(error)}") from error
 
     def _tensors(self) -> dict[str, Tensor]:
         moments = {
@@ -168,8 +175,9 @@ def load_resumable(folder: Path) -> Resumable | None:
             manifest = Manifest(place, (*FILES, STATE, TENSORS))
             checkpoint = read_checkpoint(manifest)
             progress = _read_progress(manifest)
-            most_bytes = 2 * total_bytes(checkpoint.weights) + MOST_BYTES
-            return Resumable(checkpoint, progress, _read_tensors(manifest, most_bytes))
+            most_bytes = 2 * total_bytes(checkpoint.weights) + MOST_BYTES_BESIDE_MOMENTS
+            tensors = parse_tensors(manifest.read(TENSORS, most_bytes), place / TENSORS)
+            return Resumable(checkpoint, progress, tensors)
         except UserError as error:
             log.warning("%s", error)
             damage = error
@@ -180,38 +188,45 @@ def load_resumable(folder: Path) -> Resumable | None:
 
 def _read_progress(manifest: Manifest) -> Progress:
     path = manifest.folder / STATE
+    content = manifest.read(STATE, MOST_BYTES_OF_PROGRESS)
     try:
-        progress = Progress(**json.loads(manifest.read(STATE, MOST_BYTES)))
+        values = json.loads(content)
+        if values.keys() != {field.name for field in fields(Progress)}:
+            raise ValueError("it has other keys")
+        progress = Progress(**values)
         _check(progress)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is no training state of this version: {error}") from error
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise UserError(
+            f"{path} is no training state of this version: {one_line(error)}"
+        ) from error
     return progress
-
-
-def _read_tensors(manifest: Manifest, most_bytes: int) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load(manifest.read(TENSORS, most_bytes))
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise UserError(f"{manifest.folder / TENSORS} holds no tensors: {error}") from error
 
 
 def _check(progress: Progress) -> None:
     for counter in ("epoch", "batch", "update", "epochs_without_gain"):
         value = getattr(progress, counter)
-        if type(value) is not int or value < 0:
-            raise ValueError(f"{counter} is {value!r}, expected a whole number")
-    for name, kind in (("history", list), ("faults", list)):
-        value = getattr(progress, name)
-        if not isinstance(value, kind) or not all(isinstance(row, dict) for row in value):
-            raise ValueError(f"{name} is {value!r}, expected rows")
-    for entries, kinds in (
-        (progress.best, (int, float)),
-        (progress.coverage, (int, float)),
-        (progress.data_sha256, (str,)),
-        (progress.event_sizes, (int,)),
-    ):
-        if not isinstance(entries, dict) or not all(type(v) in kinds for v in entries.values()):
-            raise ValueError(f"{entries!r}, expected values by name")
-    for name in progress.event_sizes:
+        if type(value) is not int or not 0 <= value <= MOST_STEPS:
+            raise ValueError(f"{counter} is no whole number from 0 to {MOST_STEPS}")
+    for name in ("history", "faults"):
+        rows = getattr(progress, name)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError(f"{name} holds no rows")
+    for figures in (progress.best, progress.coverage, *progress.history):
+        if not isinstance(figures, dict) or not all(map(_is_figure, figures.values())):
+            raise ValueError("best, coverage or history holds something other than figures")
+    if progress.best and not progress.best.keys() >= {"validation/accuracy", "validation/loss"}:
+        raise ValueError("best lacks the figures that the next epoch is compared with")
+    if any(row.keys() != progress.history[0].keys() for row in progress.history):
+        raise ValueError("the rows of history have different columns")
+    hashes, sizes = progress.data_sha256, progress.event_sizes
+    if not isinstance(hashes, dict) or not all(isinstance(v, str) for v in hashes.values()):
+        raise ValueError("data_sha256 holds no hashes by name")
+    if not isinstance(sizes, dict) or not all(type(v) is int and v >= 0 for v in sizes.values()):
+        raise ValueError("event_sizes holds no sizes by name")
+    for name in sizes:
         if not is_event_file(name):
-            raise ValueError(f"{name!r} is no name of a TensorBoard file")
+            raise ValueError(f"{name} is no name of a TensorBoard file")
+
+
+def _is_figure(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]

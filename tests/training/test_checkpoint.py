@@ -133,7 +133,7 @@ def test_a_configuration_of_another_version_is_named(
 
 
 def test_a_crash_between_two_renames_costs_nothing(folder: Path) -> None:
-    folder.rename(folder.with_name("best.previous"))
+    folder.rename(folder.with_name("best.1"))
     assert load_checkpoint(folder).metrics == {"validation/accuracy": 0.75}
     assert load_checkpoint(folder.parent.parent).metrics == {"validation/accuracy": 0.75}
 

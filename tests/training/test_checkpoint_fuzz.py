@@ -20,7 +20,8 @@ from safetensors.numpy import load, save
 
 from sentiment import SentimentPredictor
 from sentiment.errors import UserError
-from sentiment.training.checkpoint import FILES, MANIFEST, _describe
+from sentiment.training.checkpoint import FILES
+from sentiment.training.folder import MANIFEST, describe
 from sentiment.training.predictor import Prediction
 from tests.conftest import FUZZ_EXAMPLES, write_checkpoint
 
@@ -43,7 +44,7 @@ def predict_with(folder: Path, name: str, content: bytes) -> list[Prediction]:
         (damaged / name).write_bytes(content)
         if name != MANIFEST:
             changed = json.loads(manifest)
-            changed["files"][name] = _describe(content)
+            changed["files"][name] = describe(content)
             (damaged / MANIFEST).write_text(json.dumps(changed))
         return SentimentPredictor.load(damaged, threads=1)(PROBE)
     finally:
