@@ -35,7 +35,7 @@ from sentiment.data.encoded import EncodedReviews
 from sentiment.data.encoding import encode, fingerprint
 from sentiment.data.reviews import load_split
 from sentiment.model.classifier import Classifier
-from sentiment.report.tensorboard import Dashboard
+from sentiment.report.journal import Journal
 from sentiment.text.tokenizer import PAD_ID, cached_tokenizer, vocabulary_size
 from sentiment.training.checkpoint import Checkpoint
 from sentiment.training.inference import BATCH_SIZE
@@ -109,13 +109,10 @@ def train_pipeline(reviews: EncodedReviews, config: TrainConfig) -> float:
     state = TrainingState(model, build_optimizer(model, config.optimizer), Progress())
     labels_N = reviews.labels_N
     one_each = reviews.select(np.array([int(labels_N.argmin()), int(labels_N.argmax())]))
-    with tempfile.TemporaryDirectory() as folder:
-        dashboard = Dashboard(Path(folder))
+    with tempfile.TemporaryDirectory() as folder, Journal(Path(folder)) as journal:
         started = time.perf_counter()
-        fit(state, reviews, one_each, config, runtime, Path(folder), dashboard, lambda *_: None)
-        seconds = time.perf_counter() - started
-        dashboard.close()
-    return seconds
+        fit(state, reviews, one_each, config, runtime, journal, lambda *_: None)
+        return time.perf_counter() - started
 
 
 def predict_one_at_a_time(checkpoint: Checkpoint, texts: list[str]) -> None:

@@ -1,6 +1,7 @@
 """Figures of a classifier over a whole data set."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -73,8 +74,12 @@ class RunningMetrics:
         reviews = torch.full_like(loss, len(labels_B))
         self.sums_3 += torch.stack([loss * reviews, tp + tn, reviews])
 
-    def compute(self) -> dict[str, float]:
-        """Return `loss` and `accuracy`, and start anew."""
-        loss, right, reviews = self.sums_3.tolist()
+    def compute(self, over_all: Callable[[Tensor], Tensor] = Tensor.clone) -> dict[str, float]:
+        """Return `loss` and `accuracy`, and start anew.
+
+        Args:
+            over_all: adds up the sums of all processes that train together.
+        """
+        loss, right, reviews = over_all(self.sums_3).tolist()
         self.sums_3.zero_()
         return {"loss": loss / reviews, "accuracy": right / reviews}

@@ -24,12 +24,13 @@ def predict_logits(model: Classifier, texts: EncodedTexts, runtime: Runtime) -> 
     Batches are the same in every call: in bfloat16 the company that a text keeps can move its
     logit in the last digits. On a CPU every thread computes batches of its own, which is faster
     than to divide each of an LSTM's many small steps, and gives the same on any number of threads.
+    Of several processes each computes its share of the batches, and gets all logits.
 
     Returns:
         float32 `[N]` on the CPU.
     """
     model.eval()
-    logits_N = torch.empty(len(texts), device=runtime.device)
+    logits_N = torch.zeros(len(texts), device=runtime.device)
 
     def compute(rows: NDArray[np.int64]) -> None:
         ids_TB, lengths_B = pad(texts, rows)
@@ -37,14 +38,16 @@ def predict_logits(model: Classifier, texts: EncodedTexts, runtime: Runtime) -> 
             logits_B = model(ids_TB.to(runtime.device), lengths_B.to(runtime.device))
             logits_N[torch.from_numpy(rows)] = logits_B
 
-    batches = sorted_batches(texts.lengths_N.numpy(), BATCH_SIZE, MAX_TOKENS)
+    batches = runtime.processes.share(
+        sorted_batches(texts.lengths_N.numpy(), BATCH_SIZE, MAX_TOKENS)
+    )
     if runtime.device.type == "cpu" and len(batches) > 1:
         with _one_thread_each() as pool:
             list(pool.map(compute, batches))
     else:
         for rows in batches:
             compute(rows)
-    return logits_N.cpu()
+    return runtime.processes.sum(logits_N).cpu()
 
 
 @contextlib.contextmanager

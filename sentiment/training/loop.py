@@ -8,18 +8,17 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from sentiment.config import CheckpointConfig, TrainConfig
 from sentiment.data.batches import collate, shuffled_batches
 from sentiment.data.encoded import EncodedReviews
 from sentiment.errors import UserError
+from sentiment.report.journal import Journal
 from sentiment.report.metrics import binary_metrics
 from sentiment.report.progress import progress
-from sentiment.report.run import FAULTS, write_faults, write_history
-from sentiment.report.tensorboard import Dashboard
 from sentiment.training.inference import predict_logits
 from sentiment.training.objectives import binary_cross_entropy
 from sentiment.training.optimizer import learning_rate
@@ -38,8 +37,7 @@ def fit(
     validation: EncodedReviews,
     config: TrainConfig,
     runtime: Runtime,
-    directory: Path,
-    dashboard: Dashboard,
+    journal: Journal,
     save: Save,
 ) -> None:
     """Train until the epochs are over or validation accuracy stops rising.
@@ -49,9 +47,8 @@ def fit(
         train: reviews to learn from.
         validation: reviews that choose the best epoch.
         config: the run's settings.
-        runtime: device and precision.
-        directory: run directory, gets `history.csv` after each epoch, and `faults.json`.
-        dashboard: gets the curves.
+        runtime: device, precision and processes.
+        journal: gets the curves, and a row of history after each epoch.
         save: called with `last` and the figures so far whenever the state is to be kept, and with
             `best` after each epoch that is better than all before (higher validation accuracy, or
             as high with a lower loss).
@@ -62,6 +59,8 @@ def fit(
         Interrupted: SIGTERM or Ctrl-C, after saving.
     """
     model, optimizer, at = state.model, state.optimizer, state.progress
+    processes = runtime.processes
+    learner = DistributedDataParallel(model) if processes.count > 1 else model
     objective = binary_cross_entropy(config.objective).to(runtime.device)
     lengths_N = train.lengths_N.numpy()
     cadence = _Cadence(config.checkpoint)
@@ -84,13 +83,16 @@ def fit(
             model.train()
 
             for rows in progress(batches, f"epoch {epoch + 1}/{config.trainer.epochs}", at.batch):
-                batch = collate(train, rows, runtime.device)
+                mine = processes.share(rows)
+                # Everyone has to take part; a row in vain where there are fewer than processes.
+                batch = collate(train, mine if len(mine) else rows[:1], runtime.device)
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(at.update, total, config.optimizer)
                 with runtime.autocast():
-                    logits_B = model(batch.ids_TB, batch.lengths_B)
+                    logits_B = learner(batch.ids_TB, batch.lengths_B)
                 loss = objective(logits_B, batch.labels_B)
-                loss.backward()
+                # Gradients are averaged over processes: each counts as much as it has rows.
+                (loss * (len(mine) * processes.count / len(rows))).backward()
                 norm = clip_grad_norm_(model.parameters(), config.optimizer.max_gradient_norm)
                 at.batch += 1
                 reviews_since_start += len(rows)
@@ -99,16 +101,16 @@ def fit(
                 if math.isfinite(norm):
                     optimizer.step()
                     at.update += 1
-                    for figures in (state.since_point, state.since_epoch):
+                    for figures in (state.since_point, state.since_epoch) if len(mine) else ():
                         figures.update(loss.detach(), logits_B.detach(), batch.labels_B)
                     if at.update % config.trainer.log_every == 0:
                         now = time.perf_counter()
-                        point = state.since_point.compute() | {
+                        point = state.since_point.compute(processes.sum) | {
                             "gradient_norm": norm.item(),
                             "learning_rate": optimizer.param_groups[0]["lr"],
                             "reviews_per_second": reviews_in_window / (now - window_started),
                         }
-                        dashboard.scalars("train", point, at.update)
+                        journal.scalars("train", point, at.update)
                         window_started, reviews_in_window = now, 0
                 else:
                     found = f"loss {loss.item():g}, gradient norm {norm.item():g}"
@@ -116,17 +118,17 @@ def fit(
                         {"epoch": epoch + 1, "batch": at.batch, "update": at.update}
                         | {"found": found, "rows": rows.tolist()}
                     )
-                    write_faults(directory, at.faults)
+                    record = journal.faults(at.faults)
                     if len(at.faults) > config.trainer.max_skipped_steps:
-                        raise _diverged(
-                            f"{found}; its rows are in {directory / FAULTS}", at, config
-                        )
+                        raise _diverged(f"{found}; its rows are in {record}", at, config)
                     log.warning("skipped batch %d: %s", at.batch, found)
                 optimizer.zero_grad()
 
-                if stop.requested or cadence.is_due(at.update):
+                stopping, due = processes.any(stop.requested, cadence.is_due(at.update))
+                if stopping or due:
                     save("last", {"update": at.update})
-                stop.check()
+                if stopping:
+                    stop.stop()
 
             # Should the process die while it validates, the epoch is not lost.
             save("last", {"update": at.update})
@@ -135,9 +137,9 @@ def fit(
                 logits_N = predict_logits(model, validation, runtime)
             if not logits_N.isfinite().all():
                 raise _diverged("validation logits that are no numbers", at, config)
-            learned = state.since_epoch.compute()
+            learned = state.since_epoch.compute(processes.sum)
             found_metrics = binary_metrics(logits_N, validation.labels_N)
-            dashboard.scalars("validation", found_metrics, at.update)
+            journal.scalars("validation", found_metrics, at.update)
             at.epoch, at.batch = epoch + 1, 0
             at.history.append(
                 {
@@ -149,7 +151,7 @@ def fit(
                     "validation/accuracy": found_metrics["accuracy"],
                 }
             )
-            write_history(directory, at.history)
+            journal.history(at.history)
             log.info(
                 "epoch %d: train loss %.4f accuracy %.4f, validation loss %.4f accuracy %.4f, "
                 "%.0f s, %.0f reviews/s",
@@ -166,7 +168,8 @@ def fit(
             else:
                 at.epochs_without_gain += 1
             save("last", tagged)
-            stop.check()
+            if any(processes.any(stop.requested)):
+                stop.stop()
 
 
 class _Cadence:

@@ -16,6 +16,7 @@ import torch
 
 from sentiment.config import Device, Precision, RuntimeConfig, TrainConfig
 from sentiment.errors import UserError
+from sentiment.training.processes import ALONE, Processes
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Runtime:
     device: torch.device
     precision: Precision
     cache_dir: Path
+    processes: Processes = ALONE
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Context in which the LSTM's products take the run's precision."""
@@ -36,13 +38,18 @@ class Runtime:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
 
-def prepare(config: RuntimeConfig, trained_in: Precision = Precision.auto) -> Runtime:
+def prepare(
+    config: RuntimeConfig,
+    trained_in: Precision = Precision.auto,
+    processes: Processes = ALONE,
+) -> Runtime:
     """Set the process up; call it once, before the first tensor is computed.
 
     Args:
         config: the machine's side of the settings.
         trained_in: precision of a checkpoint, which `auto` then stands for where the hardware
             has it.
+        processes: that train together; those of one machine share its cores and GPUs.
 
     Raises:
         UserError: a device or precision that this machine lacks.
@@ -51,19 +58,25 @@ def prepare(config: RuntimeConfig, trained_in: Precision = Precision.auto) -> Ru
     # slower. The mode is per thread and inherited, so it has to be set before threads start.
     torch.set_flush_denormal(True)
     _keep_freed_memory()
-    torch.set_num_threads(config.threads or _usable_cores())
+    processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if processes.count > 1 else 1
+    torch.set_num_threads(config.threads or max(1, _usable_cores() // processes_here))
     # cuBLAS is deterministic with a workspace of its own only; it reads this when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     device = _choose_device(config.device)
     precision = _choose_precision(config.precision, trained_in, device)
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.allow_tf32 = precision is not Precision.float32
-    return Runtime(device, precision, Path(os.path.expanduser(config.cache_dir)))
+    return Runtime(device, precision, Path(os.path.expanduser(config.cache_dir)), processes)
 
 
-def seed_everything(seed: int) -> None:
-    """Seed every generator that weights and dropout masks are drawn from."""
-    torch.manual_seed(seed)
+def seed_everything(seed: int, rank: int = 0) -> None:
+    """Seed every generator that weights and dropout masks are drawn from.
+
+    Args:
+        seed: the run's.
+        rank: of the process; each draws numbers of its own.
+    """
+    torch.manual_seed(seed + (rank << 32))
 
 
 @contextlib.contextmanager
@@ -97,6 +110,7 @@ def describe_environment(runtime: Runtime) -> dict[str, Any]:
         "packages": {name: version(name) for name in packages},
         "device": torch.cuda.get_device_name() if is_gpu else _processor_name(),
         "threads": torch.get_num_threads(),
+        "processes": runtime.processes.count,
         "precision": runtime.precision.value,
     }
 
@@ -122,7 +136,11 @@ def _choose_device(device: Device) -> torch.device:
     available = torch.cuda.is_available()
     if device is Device.cuda and not available:
         raise UserError("runtime.device=cuda: torch finds no GPU here; use cpu or auto")
-    return torch.device("cuda" if available and device is not Device.cpu else "cpu")
+    if not available or device is Device.cpu:
+        return torch.device("cpu")
+    found = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(found)
+    return found
 
 
 def _choose_precision(asked: Precision, trained_in: Precision, device: torch.device) -> Precision:

@@ -29,6 +29,7 @@ from sentiment.training.checkpoint import (
     total_bytes,
 )
 from sentiment.training.folder import Manifest, existing_versions, one_line, to_json
+from sentiment.training.processes import ALONE, Processes
 
 log = logging.getLogger(__name__)
 
@@ -93,30 +94,42 @@ class TrainingState:
         model: on the device that it is trained on.
         optimizer: of its trained weights.
         progress: where to begin.
+        processes: that train together, each with a generator and figures of its own.
     """
 
     def __init__(
-        self, model: Classifier, optimizer: torch.optim.Optimizer, progress: Progress
+        self,
+        model: Classifier,
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
+        processes: Processes = ALONE,
     ) -> None:
         self.model, self.optimizer, self.progress = model, optimizer, progress
+        self._processes = processes
         self.device = next(model.parameters()).device
         self.since_point = RunningMetrics(self.device)
         """Figures since the last point of the training curves."""
         self.since_epoch = RunningMetrics(self.device)
         """Figures since the epoch began."""
 
-    def files(self) -> Iterator[tuple[str, bytes]]:
+    def tensors(self) -> dict[str, Tensor]:
+        """What the second file holds; of several processes all have to ask for it together."""
+        gathered = {name: self._processes.gather(part) for name, part in self._own().items()}
+        return self._moments() | {name: torch.stack(parts) for name, parts in gathered.items()}
+
+    def files(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, bytes]]:
         """Names and contents of the two files."""
         yield STATE, to_json(asdict(self.progress))
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in self._tensors().items()}
-        yield TENSORS, safetensors.torch.save(tensors)
+        yield TENSORS, safetensors.torch.save({n: t.cpu().contiguous() for n, t in tensors.items()})
 
     def restore(self, saved: Resumable) -> None:
         """Go back to what was saved; model and progress are those of then already.
 
         Raises:
-            UserError: tensors that do not fit the model, or come from another kind of device.
+            UserError: tensors that do not fit the model, or come from another kind of device or
+                another number of processes.
         """
+        path, processes = saved.checkpoint.folder / TENSORS, self._processes
         if self.progress.update > 0:
             for group in self.optimizer.param_groups:
                 for weight in group["params"]:
@@ -125,36 +138,45 @@ class TrainingState:
                         "exp_avg": torch.empty_like(weight, requires_grad=False),
                         "exp_avg_sq": torch.empty_like(weight, requires_grad=False),
                     }
-        places, path = self._tensors(), saved.checkpoint.folder / TENSORS
+        own = self._own()
+        everyones = {name: part.expand(processes.count, *part.shape) for name, part in own.items()}
+        places = self._moments() | everyones
         for name in sorted(places.keys() | saved.tensors.keys()):
             found, expected = describe(saved.tensors.get(name)), describe(places.get(name))
             if found != expected:
-                raise UserError(f"{path}: {one_line(name)} is {found}, expected {expected}")
-        for name, place in places.items():
-            place.copy_(saved.tensors[name])
+                raise UserError(
+                    f"{path}: {one_line(name)} is {found}, expected {expected}; a run goes on on "
+                    f"the same kind of device, in as many processes (now {processes.count})"
+                )
+        for name, place in (self._moments() | own).items():
+            of_all = saved.tensors[name]
+            place.copy_(of_all[processes.rank] if name in own else of_all)
             if not place.isfinite().all():
                 raise UserError(f"{path}: {name} holds NaN or infinity")
         try:
-            torch.set_rng_state(places["generator.cpu"])
-            if "generator.cuda" in places:
-                torch.cuda.set_rng_state(places["generator.cuda"], self.device)
+            torch.set_rng_state(own["generator.cpu"])
+            if "generator.cuda" in own:
+                torch.cuda.set_rng_state(own["generator.cuda"], self.device)
         except RuntimeError as error:
             raise UserError(f"{path} holds no state of a generator: {one_line(error)}") from error
 
-    def _tensors(self) -> dict[str, Tensor]:
-        moments = {
+    def _moments(self) -> dict[str, Tensor]:
+        return {
             f"optimizer.{name}.{key}": tensor
             for name, weight in self.model.named_parameters()
             for key, tensor in self.optimizer.state.get(weight, {}).items()
         }
-        figures = {
+
+    def _own(self) -> dict[str, Tensor]:
+        """What every process has of its own."""
+        own = {
             "figures.since_point": self.since_point.sums_3,
             "figures.since_epoch": self.since_epoch.sums_3,
+            "generator.cpu": torch.get_rng_state(),
         }
-        generators = {"generator.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
-            generators["generator.cuda"] = torch.cuda.get_rng_state(self.device)
-        return moments | figures | generators
+            own["generator.cuda"] = torch.cuda.get_rng_state(self.device)
+        return own
 
 
 def load_resumable(folder: Path) -> Resumable | None:

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from sentiment.errors import Interrupted
 
@@ -12,7 +12,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """Notes the first signal while the context lasts; a second one stops the process at once."""
+    """Notes a first signal while the context lasts; the same again stops the process at once.
+
+    After Ctrl-C, which every process of a terminal gets, `torchrun` sends SIGTERM, too: a signal of
+    another kind is no second one.
+    """
 
     def __init__(self) -> None:
         self._received: int | None = None
@@ -36,28 +40,27 @@ class StopSignals:
         """Whether a signal has come."""
         return self._received is not None
 
-    def check(self) -> None:
-        """Stop here if a signal has come.
+    def stop(self) -> NoReturn:
+        """Stop here.
 
         Raises:
-            Interrupted: one has.
+            Interrupted: always; by SIGTERM where only another process was told.
         """
-        if self._received is not None:
-            raise Interrupted(self._received)
+        raise Interrupted(self._received or signal.SIGTERM)
 
     @contextmanager
     def immediately(self) -> Iterator[None]:
         """Within this context a signal interrupts whatever is going on."""
         self._immediately = True
         try:
-            self.check()
+            if self.requested:
+                self.stop()
             yield
         finally:
             self._immediately = False
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        self._received = number
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+        self._received = self._received or number
+        signal.signal(number, signal.SIG_DFL)
         if self._immediately:
-            self.check()
+            self.stop()

@@ -3,7 +3,6 @@ import itertools
 import json
 import math
 import signal
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from sentiment.data.batches import shuffled_batches
 from sentiment.data.encoded import EncodedReviews
 from sentiment.errors import Interrupted, UserError
 from sentiment.model.classifier import Classifier
-from sentiment.report.tensorboard import Dashboard
+from sentiment.report.journal import Journal
 from sentiment.training.inference import predict_logits
 from sentiment.training.loop import fit
 from sentiment.training.optimizer import build_optimizer
@@ -68,8 +67,8 @@ def run(
     def save(name: str, metrics: dict[str, float]) -> None:
         saved.append(Saved(name, state.progress.update, metrics.get("validation/accuracy")))
 
-    with closing(Dashboard(directory)) as dashboard:
-        fit(state, TRAIN, VALIDATION, config, CPU, directory, dashboard, save)
+    with Journal(directory) as journal:
+        fit(state, TRAIN, VALIDATION, config, CPU, journal, save)
     return state, saved
 
 

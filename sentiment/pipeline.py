@@ -1,0 +1,277 @@
+"""One run, front to back: reviews, tokenizer, model, training, and one test score at the end."""
+
+import copy
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from sentiment.config import TrainConfig, flatten
+from sentiment.data.encoded import EncodedReviews
+from sentiment.data.encoding import encode, fingerprint
+from sentiment.data.reviews import label_names, load_splits
+from sentiment.model.classifier import Classifier
+from sentiment.model.embedding import build_embedding
+from sentiment.report.journal import Journal
+from sentiment.report.metrics import binary_metrics
+from sentiment.report.progress import byte_progress
+from sentiment.report.run import ENVIRONMENT, METRICS, changes, write_environment, write_metrics
+from sentiment.resume import extend
+from sentiment.text.tokenizer import build_tokenizer, unknown_id
+from sentiment.text.vectors import find_vectors
+from sentiment.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sentiment.training.inference import predict_logits
+from sentiment.training.loop import fit
+from sentiment.training.objectives import resolve_pos_weight
+from sentiment.training.optimizer import build_optimizer
+from sentiment.training.processes import Processes
+from sentiment.training.runtime import (
+    Runtime,
+    describe_environment,
+    memory_advice,
+    prepare,
+    seed_everything,
+)
+from sentiment.training.state import Progress, Resumable, TrainingState, load_resumable
+from sentiment.training.transfer import adopt_settings, build_from, freeze
+
+log = logging.getLogger(__name__)
+
+LAST = Path("checkpoints/last")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The three splits as token ids, and what turned them into these."""
+
+    tokenizer: Tokenizer
+    train: EncodedReviews
+    validation: EncodedReviews
+    test: EncodedReviews
+    sha256: dict[str, str]
+    """Hash of each split's texts and labels."""
+
+
+def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
+    """Train, choose and test, or do what is left of it, and leave the results in the directory.
+
+    Args:
+        config: as composed; what it leaves open is settled here.
+        directory: the run directory.
+        processes: that do this together; the first one writes.
+
+    Raises:
+        UserError: reviews, vectors or settings that cannot be used, training that diverged, or a
+            run that cannot be resumed.
+        Interrupted: by SIGTERM or Ctrl-C during training, after saving.
+    """
+    resumed = load_resumable(directory / LAST) if config.resume is not None else None
+    if resumed is not None:
+        saved = resumed.checkpoint.config
+        config = extend(config, saved, directory)
+        if (directory / METRICS).exists() and config.trainer.epochs == saved.trainer.epochs:
+            log.info("%s is finished; a higher trainer.epochs would go on with it", directory)
+            return
+        log.info("going on with %s after update %d", directory, resumed.progress.update)
+        if config.trainer.epochs > saved.trainer.epochs:
+            log.info(
+                "trainer.epochs goes from %d to %d: from here on the learning rate is that of the "
+                "longer schedule",
+                *(saved.trainer.epochs, config.trainer.epochs),
+            )
+    runtime = prepare(config.runtime, processes=processes)
+    seed_everything(config.seed)
+    source = None
+    if config.init_from is not None and resumed is None:
+        source = load_checkpoint(Path(os.path.expanduser(config.init_from)))
+    _settle(config, runtime, source)
+
+    with memory_advice(config):
+        with processes.first_goes_first():
+            vectors = None
+            if resumed is None:
+                with byte_progress("downloading word vectors") as show:
+                    vectors = find_vectors(config.embeddings, runtime.cache_dir, show)
+            data = load_data(config, runtime, resumed.checkpoint if resumed else source)
+        environment = describe_environment(runtime) | {"data_sha256": data.sha256}
+        if resumed is None:
+            state = begin(config, runtime, data, source, vectors)
+        else:
+            state = go_on(config, runtime, data, resumed)
+        if processes.is_first and (resumed is None or not (directory / ENVIRONMENT).exists()):
+            write_environment(directory, environment)
+        elif processes.is_first:
+            for name, before, now in changes(directory, environment):
+                log.warning(
+                    "%s was %s when the run began and is %s now: the last digits may come out "
+                    "different from those of a run that never stopped",
+                    *(name, before, now),
+                )
+        metrics = _train_and_test(config, runtime, data, state, directory)
+
+    log.info(
+        "test accuracy %.4f (95 %% interval %.4f to %.4f), chosen by validation accuracy %.4f",
+        *(metrics["test/accuracy"], metrics["test/accuracy_low"], metrics["test/accuracy_high"]),
+        metrics["validation/accuracy"],
+    )
+    log.info("the run is in %s; see its curves, score it again, use it with", directory)
+    log.info("  tensorboard --logdir %s", directory.parent.parent)
+    log.info("  python -m sentiment.evaluate checkpoint=%s", directory)
+    log.info("  python -m sentiment.predict --checkpoint %s", directory)
+
+
+def load_data(config: TrainConfig, runtime: Runtime, loaded: Checkpoint | None) -> Data:
+    """Read, split and encode the reviews; the vocabulary is learned from those to train on.
+
+    Args:
+        config: gets the names of the labels, and `pos_weight` as a number.
+        runtime: where caches lie.
+        loaded: a checkpoint whose tokenizer to take instead.
+
+    Raises:
+        UserError: reviews or a tokenizer that cannot be used.
+    """
+    splits = load_splits(config.data, config.split)
+    config.data.negative, config.data.positive = label_names(splits["train"])
+    sha256 = {name: fingerprint(reviews) for name, reviews in splits.items()}
+    if loaded is None:
+        texts = (part["text"] for part in splits["train"].iter(1000))
+        tokenizer = build_tokenizer(texts, sha256["train"], config.tokenizer, runtime.cache_dir)
+    else:
+        tokenizer = loaded.tokenizer
+    log.info(
+        "%d reviews to train on, %d to validate, %d to test; vocabulary of %d",
+        *map(len, splits.values()),
+        tokenizer.get_vocab_size(),
+    )
+    limits = (config.tokenizer.max_length, config.tokenizer.truncation_side)
+    train, validation, test = (
+        encode(reviews, sha256[name], tokenizer, runtime.cache_dir).truncate(*limits)
+        for name, reviews in splits.items()
+    )
+    pos_weight = resolve_pos_weight(config.objective, train.labels_N)
+    config.objective.pos_weight = str(pos_weight)
+    log.info(
+        "%.1f %% of the training reviews are positive; objective.pos_weight is %.4g",
+        *(100 * train.labels_N.double().mean(), pos_weight),
+    )
+    return Data(tokenizer, train, validation, test, sha256)
+
+
+def begin(
+    config: TrainConfig,
+    runtime: Runtime,
+    data: Data,
+    source: Checkpoint | None,
+    vectors: Path | None,
+) -> TrainingState:
+    """The state of a run that has not trained yet.
+
+    Args:
+        config: gets the width of the word vectors.
+        runtime: device and processes.
+        data: vocabulary and training reviews.
+        source: a checkpoint whose embedding and encoder to start from.
+        vectors: a file of word vectors to start from.
+
+    Raises:
+        UserError: vectors or weights that cannot be used.
+    """
+    progress = Progress(data_sha256=data.sha256)
+    if source is None:
+        embedding, progress.coverage = build_embedding(
+            config.embeddings, vectors, data.tokenizer.get_vocab(), data.train.ids
+        )
+        config.embeddings.dimension = embedding.embedding_dim
+        model = Classifier(embedding, config.model)
+    else:
+        model = build_from(source, config.model)
+        unknown = (data.train.ids == unknown_id(data.tokenizer)).float().mean().item()
+        log.info(
+            "starting from %s, %d layers of %d; %.1f %% of the tokens are unknown to it",
+            *(source.folder, config.model.layers, config.model.hidden_size, 100 * unknown),
+        )
+    state = _state(config, runtime, model, progress)
+    # The same weights in all processes, but masks of its own in each.
+    if not runtime.processes.is_first:
+        seed_everything(config.seed, runtime.processes.rank)
+    return state
+
+
+def go_on(config: TrainConfig, runtime: Runtime, data: Data, resumed: Resumable) -> TrainingState:
+    """The state in which a run stopped.
+
+    Raises:
+        UserError: other reviews, or a state that does not fit.
+    """
+    resumed.require_reviews(data.sha256)
+    # Copied, for memory laid out as in a run that never stopped.
+    model = copy.deepcopy(resumed.checkpoint.build_model())
+    state = _state(config, runtime, model, resumed.progress)
+    state.restore(resumed)
+    return state
+
+
+def _settle(config: TrainConfig, runtime: Runtime, source: Checkpoint | None) -> None:
+    """Make of the settings what the checkpoint says of the run: as it was, not as asked for."""
+    config.resume = None
+    config.runtime.precision = runtime.precision
+    for name in ("path", "train", "validation", "test"):
+        if (path := getattr(config.data, name)) is not None:
+            setattr(config.data, name, os.path.abspath(os.path.expanduser(path)))
+    if source is not None and config.init_from is not None:
+        config.init_from = os.path.abspath(os.path.expanduser(config.init_from))
+        adopt_settings(config, source.config)
+
+
+def _state(
+    config: TrainConfig, runtime: Runtime, model: Classifier, progress: Progress
+) -> TrainingState:
+    freeze(model, config.model.freeze)
+    model.to(runtime.device)
+    optimizer = build_optimizer(model, config.optimizer)
+    return TrainingState(model, optimizer, progress, runtime.processes)
+
+
+def _train_and_test(
+    config: TrainConfig, runtime: Runtime, data: Data, state: TrainingState, directory: Path
+) -> dict[str, float]:
+    """Train, score the test reviews once, and write the figures, which are returned."""
+    progress, silent = state.progress, not runtime.processes.is_first
+    if progress.best:
+        load_checkpoint(directory)  # better refused now than after the last epoch
+    if not silent:
+        (directory / METRICS).unlink(missing_ok=True)
+    with Journal(directory, progress.event_sizes, progress.update, silent) as journal:
+
+        def save(name: str, metrics: dict[str, float]) -> None:
+            is_last = name == LAST.name
+            tensors = state.tensors() if is_last else {}
+            if silent:
+                return
+            progress.event_sizes = journal.sizes()
+            save_checkpoint(
+                directory / LAST.with_name(name),
+                state.model,
+                data.tokenizer,
+                config,
+                metrics,
+                more=state.files(tensors) if is_last else (),
+                keep=config.checkpoint.keep if is_last else 1,
+            )
+
+        fit(state, data.train, data.validation, config, runtime, journal, save)
+        # From here on nothing is chosen any more: the test reviews are scored once.
+        best = load_checkpoint(directory)
+        model = best.build_model().to(runtime.device)
+        tested = binary_metrics(predict_logits(model, data.test, runtime), data.test.labels_N)
+        journal.scalars("test", tested, int(best.metrics["update"]))
+        figures = {f"test/{name}": value for name, value in tested.items()}
+        metrics = best.metrics | figures | progress.coverage
+        shown = ("validation/accuracy", "validation/loss", "test/accuracy", "test/loss")
+        journal.hyperparameters(flatten(config), {tag: metrics[tag] for tag in shown})
+    if not silent:
+        write_metrics(directory, metrics)
+    return metrics

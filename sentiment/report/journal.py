@@ -1,0 +1,61 @@
+"""What a run tells while it trains."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from sentiment.report.run import FAULTS, write_faults, write_history
+from sentiment.report.tensorboard import Dashboard
+
+
+class Journal:
+    """Curves for TensorBoard, `history.csv` and `faults.json`.
+
+    Args:
+        directory: the run directory.
+        sizes: bytes of each TensorBoard file there that belong to the run.
+        update: the run's, from which on it goes on.
+        silent: writes nothing, as another process does.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        sizes: Mapping[str, int] | None = None,
+        update: int = 0,
+        silent: bool = False,
+    ) -> None:
+        self.directory = directory
+        self._dashboard = None if silent else Dashboard(directory, sizes or {}, update)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._dashboard is not None:
+            self._dashboard.close()
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each TensorBoard file by now."""
+        return {} if self._dashboard is None else self._dashboard.sizes()
+
+    def scalars(self, prefix: str, values: Mapping[str, float], update: int) -> None:
+        """Add a point to the curve of every `prefix/name`."""
+        if self._dashboard is not None:
+            self._dashboard.scalars(prefix, values, update)
+
+    def hyperparameters(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Fill the HPARAMS tab."""
+        if self._dashboard is not None:
+            self._dashboard.hyperparameters(settings, metrics)
+
+    def history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Record every evaluation so far."""
+        if self._dashboard is not None:
+            write_history(self.directory, rows)
+
+    def faults(self, faults: Sequence[Mapping[str, Any]]) -> Path:
+        """Record the batches whose loss or gradient was no finite number; where."""
+        if self._dashboard is not None:
+            write_faults(self.directory, faults)
+        return self.directory / FAULTS
