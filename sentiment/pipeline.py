@@ -85,7 +85,8 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
     seed_everything(config.seed)
     source = None
     if config.init_from is not None and resumed is None:
-        source = load_checkpoint(Path(os.path.expanduser(config.init_from)))
+        config.init_from = os.path.abspath(os.path.expanduser(config.init_from))
+        source = load_checkpoint(Path(config.init_from))
     _settle(config, runtime, source)
 
     with memory_advice(config):
@@ -221,8 +222,7 @@ def _settle(config: TrainConfig, runtime: Runtime, source: Checkpoint | None) ->
     for name in ("path", "train", "validation", "test"):
         if (path := getattr(config.data, name)) is not None:
             setattr(config.data, name, os.path.abspath(os.path.expanduser(path)))
-    if source is not None and config.init_from is not None:
-        config.init_from = os.path.abspath(os.path.expanduser(config.init_from))
+    if source is not None:
         adopt_settings(config, source.config)
 
 

@@ -48,7 +48,7 @@ def save(place: Path, version: int, keep: int) -> None:
     state = TrainingState(model, optimizer, Progress(update=version))
     state.since_epoch.sums_3.fill_(version)
     metrics = {"version": float(version)}
-    save_checkpoint(place, model, TOKENIZER, CONFIG, metrics, state.files(), keep)
+    save_checkpoint(place, model, TOKENIZER, CONFIG, metrics, state.files(state.tensors()), keep)
 
 
 def version_at(place: Path) -> int:
