@@ -75,11 +75,13 @@ class RunningMetrics:
         self.sums_3 += torch.stack([loss * reviews, tp + tn, reviews])
 
     def compute(self, over_all: Callable[[Tensor], Tensor] = Tensor.clone) -> dict[str, float]:
-        """Return `loss` and `accuracy`, and start anew.
+        """Return `loss` and `accuracy`, NaN where there was no batch, and start anew.
 
         Args:
             over_all: adds up the sums of all processes that train together.
         """
         loss, right, reviews = over_all(self.sums_3).tolist()
         self.sums_3.zero_()
+        if reviews == 0:
+            return {"loss": math.nan, "accuracy": math.nan}
         return {"loss": loss / reviews, "accuracy": right / reviews}

@@ -84,7 +84,9 @@ def parse_tokenizer(content: bytes) -> Tokenizer:
         ValueError: there is none, or one that cannot encode what it does not know.
     """
     try:
-        tokenizer = Tokenizer.from_str(content.decode())
+        tokenizer = Tokenizer.from_buffer(content)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()  # before it pads to whatever length a file says
         tokenizer.encode("\U0010ffff")
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -92,8 +94,6 @@ def parse_tokenizer(content: bytes) -> Tokenizer:
         raise ValueError(str(error)) from error
     if vocabulary_size(tokenizer) == 0:
         raise ValueError("it has no vocabulary")
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
     return tokenizer
 
 

@@ -138,6 +138,8 @@ def fit(
             if not logits_N.isfinite().all():
                 raise _diverged("validation logits that are no numbers", at, config)
             learned = state.since_epoch.compute(processes.sum)
+            if math.isnan(learned["loss"]):
+                raise _diverged("not one batch of the epoch could be used", at, config)
             found_metrics = binary_metrics(logits_N, validation.labels_N)
             journal.scalars("validation", found_metrics, at.update)
             at.epoch, at.batch = epoch + 1, 0

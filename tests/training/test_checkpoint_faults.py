@@ -58,7 +58,7 @@ def version_at(place: Path) -> int:
     resumable = load_resumable(place)
     assert resumable is not None
     assert resumable.progress.update == version
-    assert resumable.tensors["figures.since_epoch"].tolist() == [version] * 3
+    assert resumable.tensors["figures.since_epoch"].tolist() == [[version] * 3]
     for part in (found, resumable.checkpoint):
         assert part.metrics == {"version": version}
         assert all(torch.all(weight == version) for weight in part.weights.values())

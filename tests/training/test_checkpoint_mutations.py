@@ -90,7 +90,12 @@ def write_valid(folder: Path) -> dict[str, bytes]:
     at.data_sha256 = {"train": "0" * 64}
     at.event_sizes = {"events.out.tfevents.1": 100}
     save_checkpoint(
-        folder, state.model, TOKENIZER, CONFIG, {"validation/accuracy": 0.5}, state.files()
+        folder,
+        state.model,
+        TOKENIZER,
+        CONFIG,
+        {"validation/accuracy": 0.5},
+        state.files(state.tensors()),
     )
     return {name: (folder / name).read_bytes() for name in (*CONTENTS, MANIFEST)}
 

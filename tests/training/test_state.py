@@ -49,7 +49,9 @@ def learn(state: TrainingState, updates: int) -> list[Tensor]:
 
 def save(state: TrainingState, place: Path, keep: int = 2) -> None:
     figures = {"update": state.progress.update}
-    save_checkpoint(place, state.model, TOKENIZER, CONFIG, figures, state.files(), keep)
+    save_checkpoint(
+        place, state.model, TOKENIZER, CONFIG, figures, state.files(state.tensors()), keep
+    )
 
 
 def restored(place: Path) -> TrainingState:
