@@ -2,7 +2,8 @@
 
 `training` compares this pipeline's loop with that of the usual tutorial, `inference` compares
 `sentiment.predict` with a loop that predicts one review at a time, `checkpoints` compares training
-that saves its state every 100 updates with training that does not.
+that saves its state after every update with training that does not, `scaling` compares two
+processes, each on a core, with one.
 
 Each side runs in a process of its own, in turn, several times, on the same reviews: what one side
 tells its process (threads, memory, number formats) cannot help or hinder the other. Figures are
@@ -28,7 +29,7 @@ from hydra import compose, initialize_config_dir
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from sentiment import cli, train
+from sentiment import cli
 from sentiment.config import TrainConfig
 from sentiment.data.batches import collate, shuffled_batches, sorted_batches
 from sentiment.data.encoded import EncodedReviews
@@ -202,28 +203,43 @@ def measure_training(side: str, count: int, overrides: list[str]) -> float:
     return len(reviews) / train_pipeline(reviews, config)
 
 
-def measure_checkpoints(side: str, count: int, overrides: list[str]) -> float:
-    """Train by the very command, everything at its default but the cadence of checkpoints.
+def measure_command(processes: int, count: int, overrides: list[str]) -> float:
+    """Train by the very command, everything at its default but what the overrides say.
 
     Args:
-        side: `none` or `every 100`.
-        count: how many reviews; of each 100 updates one is followed by a checkpoint.
-        overrides: where the reviews are.
+        processes: that train together.
+        count: how many reviews; an epoch of as many whole batches.
+        overrides: where the reviews are, and more.
 
     Returns:
         Reviews per second, as TensorBoard has it, checkpoints included.
     """
     updates = max(1, count // compose_config(overrides).trainer.batch_size)
-    cadence = min(99, updates - 1) or 1 if side == "every 100" else "null"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={processes}", "-m", "sentiment.train", *overrides]
     with tempfile.TemporaryDirectory() as folder:
-        sys.argv = ["train", *overrides, f"hydra.run.dir={folder}", "trainer.epochs=1"]
-        sys.argv += [f"trainer.max_train_batches={updates}", f"trainer.log_every={updates}"]
-        sys.argv += [f"checkpoint.every_updates={cadence}", "checkpoint.every_minutes=null"]
-        train.main()
+        command += [f"hydra.run.dir={folder}", "trainer.epochs=1", "checkpoint.every_minutes=null"]
+        command += [f"trainer.max_train_batches={updates}", f"trainer.log_every={updates}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         events = EventAccumulator(folder)
         events.Reload()
         (point,) = events.Scalars("train/reviews_per_second")
     return float(point.value)
+
+
+def measure_checkpoints(side: str, count: int, overrides: list[str]) -> float:
+    """Reviews per second with a checkpoint after every update but the last, or with none.
+
+    One after every 100 costs a hundredth of that, which no timing of whole runs can tell from noise.
+    """
+    cadence = 1 if side == "every update" else "null"
+    return measure_command(1, count, [*overrides, f"checkpoint.every_updates={cadence}"])
+
+
+def measure_scaling(side: str, count: int, overrides: list[str]) -> float:
+    """Reviews per second of one or two processes with a thread each."""
+    processes = 1 if side == "1 process" else 2
+    return measure_command(processes, count, [*overrides, "runtime.threads=1"])
 
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -234,7 +250,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         {"embedding": EMBEDDING, "hidden": HIDDEN, "vocabulary": VOCABULARY, "layers": 2},
     ),
     "inference": Benchmark(measure_inference, ("one at a time", "pipeline"), 1024, {}),
-    "checkpoints": Benchmark(measure_checkpoints, ("none", "every 100"), 6400, {}),
+    "checkpoints": Benchmark(measure_checkpoints, ("none", "every update"), 1280, {}),
+    "scaling": Benchmark(measure_scaling, ("1 process", "2 processes"), 3200, {}),
 }
 
 
@@ -265,7 +282,7 @@ def main() -> None:
     """Parse the command line, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("benchmark", choices=list(BENCHMARKS))
-    parser.add_argument("--reviews", type=int, help="of each run (384, 1024 or 6400)")
+    parser.add_argument("--reviews", type=int, help="of each run (384 to 3200)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side (3)")
     parser.add_argument("--output", type=Path, help="also write the figures here, as JSON")
     parser.add_argument("--side", help=argparse.SUPPRESS)

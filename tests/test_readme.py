@@ -17,7 +17,9 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 COMMANDS = sorted(
     {
         command.partition("#")[0].strip()
-        for command in re.findall(r"^python -m sentiment\.train(?: .*)?$", README, re.MULTILINE)
+        for command in re.findall(
+            r"^(?:python|torchrun .*) -m sentiment\.train(?: .*)?$", README, re.MULTILINE
+        )
     }
 )
 BEFORE, OWN_REVIEWS = README.split("## Your own reviews\n")
@@ -33,7 +35,7 @@ def test_there_is_something_to_check() -> None:
 
 
 @pytest.mark.parametrize(
-    "overrides", [*(c[len("python -m sentiment.train") :] for c in COMMANDS), *SETTINGS]
+    "overrides", [*(c.partition("sentiment.train")[2] for c in COMMANDS), *SETTINGS]
 )
 def test_overrides_compose(overrides: str) -> None:
     compose_train(*shlex.split(overrides))

@@ -151,6 +151,11 @@ def test_a_run_that_died_before_it_saved_anything_begins_anew(cwd: Path, undistu
     assert results(run) == results(undisturbed)
 
 
+def test_a_cpu_needs_no_setting_to_be_deterministic(cwd: Path, undisturbed: Path) -> None:
+    run_door(train.main, *SMALL, "runtime.deterministic=true", "hydra.run.dir=run")
+    assert results(Path("run")) == results(undisturbed)
+
+
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(stopped: Path, undisturbed: Path) -> None:
     weights = stopped / "checkpoints/last/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import hypothesis
@@ -13,6 +14,7 @@ from sentiment.text.tokenizer import (
     UNK,
     build_tokenizer,
     cached_tokenizer,
+    parse_tokenizer,
     read_tokenizer,
     token_ids,
     train_tokenizer,
@@ -207,3 +209,14 @@ def test_any_bytes_are_a_tokenizer_or_refused(
         return
     for ids in token_ids(tokenizer, ["I loved the film", ""]):
         assert 0 <= min(ids) <= max(ids) < vocabulary_size(tokenizer)
+
+
+def test_padding_of_its_own_is_ignored() -> None:
+    plain = train_tokenizer([["a fine film"]], settings())
+    padded = json.loads(plain.to_str())
+    padded["padding"] = {
+        **{"strategy": {"Fixed": 10**9}, "direction": "Right", "pad_to_multiple_of": None},
+        **{"pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>"},
+    }
+    parsed = parse_tokenizer(json.dumps(padded).encode())
+    assert token_ids(parsed, ["a film"]) == token_ids(plain, ["a film"])

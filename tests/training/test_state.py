@@ -12,6 +12,7 @@ from sentiment.text.tokenizer import train_tokenizer
 from sentiment.training.checkpoint import FILES, save_checkpoint
 from sentiment.training.folder import MANIFEST
 from sentiment.training.optimizer import build_optimizer
+from sentiment.training.processes import Processes
 from sentiment.training.state import STATE, TENSORS, Progress, TrainingState, load_resumable
 from tests.conftest import compose_train
 
@@ -91,6 +92,33 @@ def test_a_restored_state_goes_on_to_the_same_bits(tmp_path: Path, updates: int)
         assert torch.equal(weight, other)
     assert again.since_point.compute() == state.since_point.compute()
     assert again.since_epoch.compute() == state.since_epoch.compute()
+
+
+class SecondOfTwo(Processes):
+    """What the second process of a run sees; the first one has zeros only."""
+
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        return [torch.zeros_like(tensor), tensor]
+
+
+def test_each_process_gets_back_what_was_its_own(tmp_path: Path) -> None:
+    two, state = SecondOfTwo(rank=1, count=2), new_state()
+    learn(state, 3)
+    second = TrainingState(state.model, state.optimizer, state.progress, two)
+    second.since_epoch.sums_3.copy_(state.since_epoch.sums_3)
+    save(second, tmp_path / "last")
+    drawn = torch.rand(5)
+
+    saved = load_resumable(tmp_path / "last")
+    assert saved is not None
+    model = copy.deepcopy(saved.checkpoint.build_model())
+    again = TrainingState(model, build_optimizer(model, CONFIG.optimizer), saved.progress, two)
+    again.restore(saved)
+    assert torch.equal(torch.rand(5), drawn)
+    assert torch.equal(again.since_epoch.sums_3, state.since_epoch.sums_3)
+    alone = TrainingState(model, build_optimizer(model, CONFIG.optimizer), saved.progress)
+    with pytest.raises(UserError, match=r"in as many processes \(now 1\)"):
+        alone.restore(saved)
 
 
 @pytest.mark.parametrize("name", [*FILES, STATE, TENSORS, MANIFEST])

@@ -1,0 +1,58 @@
+"""Several processes that train one model, as `torchrun` starts them."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sentiment import train
+from tests.cli.test_configuration import run_door
+
+# No dropout: then any number of processes compute the same, but for rounding. Batches of 7 give
+# them shares of 4 and 3; the last one is a single review.
+SAME_FOR_ALL = (
+    *("data=files", "data.train=train.csv", "data.test=test.csv", "tokenizer.min_frequency=1"),
+    *("embeddings.dimension=8", "model.hidden_size=8", "runtime.threads=1", "trainer.epochs=2"),
+    *("model.dropout=0", "model.embedding_dropout=0", "model.word_dropout=0"),
+    *("trainer.batch_size=7", "trainer.log_every=3"),
+)
+
+
+def history(run: Path) -> np.ndarray:
+    with (run / "history.csv").open() as file:
+        return np.array([[float(value) for value in row] for row in list(csv.reader(file))[1:]])
+
+
+def test_two_processes_train_as_one_does(cwd: Path) -> None:
+    for name, count in (("train", 72), ("test", 20)):
+        rows = [
+            f"a {'fine' if i % 2 else 'dull'} {name} film {'of ' * (i % 9)}" for i in range(count)
+        ]
+        table = "\n".join(f"{text} number {i},{i % 2}" for i, text in enumerate(rows))
+        Path(f"{name}.csv").write_text(f"text,label\n{table}\n")
+    run_door(train.main, *SAME_FOR_ALL, "hydra.run.dir=one")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, "--nproc-per-node=2", "-m", "sentiment.train", *SAME_FOR_ALL]
+    done = subprocess.run(
+        [*command, "hydra.run.dir=two"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test accuracy") == 1
+
+    one, two = Path("one"), Path("two")
+    weights = [load_file(run / "checkpoints/last/model.safetensors") for run in (one, two)]
+    for name in weights[0]:
+        np.testing.assert_allclose(weights[1][name], weights[0][name], atol=2e-5)
+    np.testing.assert_allclose(history(two), history(one), rtol=1e-4)
+    tested = [json.loads((run / "metrics.json").read_text())["test/loss"] for run in (one, two)]
+    np.testing.assert_allclose(tested[1], tested[0], rtol=1e-4)
+    assert len(list(two.glob("events.out.tfevents.*"))) == 1
+    curves = [EventAccumulator(str(run)).Reload().Scalars("train/loss") for run in (one, two)]
+    for alone, together in zip(*curves, strict=True):
+        assert together.step == alone.step
+        np.testing.assert_allclose(together.value, alone.value, rtol=1e-4)
