@@ -230,7 +230,7 @@ def measure_command(processes: int, count: int, overrides: list[str]) -> float:
 def measure_checkpoints(side: str, count: int, overrides: list[str]) -> float:
     """Reviews per second with a checkpoint after every update but the last, or with none.
 
-    One after every 100 costs a hundredth of that, which no timing of whole runs can tell from noise.
+    One after every 100 costs a hundredth of that, which timing alone cannot tell from noise.
     """
     cadence = 1 if side == "every update" else "null"
     return measure_command(1, count, [*overrides, f"checkpoint.every_updates={cadence}"])

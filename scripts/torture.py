@@ -60,8 +60,8 @@ def context() -> ForkServerContext:
     # What is killed cannot give its semaphores back; that this is said of each helps nobody.
     os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
     found = multiprocessing.get_context("forkserver")
-    rooms = ("data.reviews", "data.encoding", "model.embedding", "training.loop", "train")
-    found.set_forkserver_preload([f"sentiment.{room}" for room in rooms])
+    # The optimizer imports torch._dynamo when it is made.
+    found.set_forkserver_preload(["sentiment.pipeline", "sentiment.train", "torch._dynamo"])
     return found
 
 

@@ -58,6 +58,7 @@ def run(command: str, folder: Path) -> list[str]:
     return (done.stdout + done.stderr).splitlines()
 
 
+@pytest.mark.slow
 def test_own_reviews_from_a_csv_to_predictions(tmp_path: Path) -> None:
     own = pd.read_parquet(SAMPLE / "train.parquet").sample(400, random_state=0)
     own["sentiment"] = own["label"].map({0: "negative", 1: "positive"})

@@ -64,7 +64,9 @@ def prepare(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     device = _choose_device(config.device)
     precision = _choose_precision(config.precision, trained_in, device)
-    torch.use_deterministic_algorithms(config.deterministic)
+    # Even to switch it off imports the compiler, which takes more than a second.
+    if config.deterministic != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.allow_tf32 = precision is not Precision.float32
     return Runtime(device, precision, Path(os.path.expanduser(config.cache_dir)), processes)
 

@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -11,9 +10,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from sentiment import train
+from sentiment import evaluate, train
 from sentiment.data.reviews import SAMPLE
-from tests.cli.test_configuration import fail
+from tests.cli.test_configuration import door_in, fail
 
 TINY = (
     "embeddings.dimension=8",
@@ -25,8 +24,7 @@ TINY = (
 
 
 def door(name: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", f"sentiment.{name}", *overrides]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    return door_in(cwd, {"train": train, "evaluate": evaluate}[name].main, *overrides)
 
 
 def own_reviews(rows: slice) -> pd.DataFrame:

@@ -12,6 +12,9 @@ from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
+from sentiment import train
+from tests.cli.test_configuration import door_in
+
 ROOT = Path(__file__).parents[2]
 SMOKE = ("debug=smoke", "runtime.threads=1")
 
@@ -124,10 +127,10 @@ def test_a_run_starts_from_the_tokenizer_embedding_and_encoder_of_another(
     trained: tuple[Path, str], tmp_path: Path
 ) -> None:
     source, _ = trained
-    command = ("-m", "sentiment.train", *SMOKE, f"init_from={source}", "seed=1")
+    command = (*SMOKE, f"init_from={source}", "seed=1")
     other_sizes = ("model.hidden_size=8", "embeddings.dimension=5", "tokenizer.vocabulary_size=10")
     frozen = "model.freeze=[embedding,encoder]"
-    done = door(*command, *other_sizes, frozen, "hydra.run.dir=frozen", cwd=tmp_path)
+    done = door_in(tmp_path, train.main, *command, *other_sizes, frozen, "hydra.run.dir=frozen")
     assert done.returncode == 0, done.stderr
     assert f"starting from {source / 'checkpoints/best'}, 2 layers of 16; 0.0 % of" in done.stdout
     first, second = (run / "checkpoints/best" for run in (source, tmp_path / "frozen"))
@@ -136,7 +139,7 @@ def test_a_run_starts_from_the_tokenizer_embedding_and_encoder_of_another(
     assert moved == {"output.weight", "output.bias"}
     assert (first / "tokenizer.json").read_bytes() == (second / "tokenizer.json").read_bytes()
 
-    done = door(*command, "hydra.run.dir=trained", cwd=tmp_path)
+    done = door_in(tmp_path, train.main, *command, "hydra.run.dir=trained")
     assert done.returncode == 0, done.stderr
     after = load_file(tmp_path / "trained/checkpoints/best/model.safetensors")
     assert not any(np.array_equal(before[name], after[name]) for name in before)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 def test_a_run_killed_five_times_ends_as_one_that_was_left_alone() -> None:
     script = Path(__file__).parents[2] / "scripts" / "torture.py"
-    short = ("trainer.epochs=2", "trainer.max_train_batches=40")
+    short = ("trainer.epochs=2", "trainer.max_train_batches=20", "checkpoint.every_updates=3")
     done = subprocess.run(
         [sys.executable, str(script), "--kills", "5", *short],
         capture_output=True,
