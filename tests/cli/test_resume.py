@@ -83,22 +83,28 @@ def stopped(cwd: Path) -> Path:
     return killed(cwd / "run", 9)
 
 
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For tests that leave it as it is."""
+    return killed(tmp_path_factory.mktemp("stopped") / "run", 9)
+
+
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Every file but the logs."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log")
     return {str(path): path.read_bytes() for path in files}
 
 
-def refused(*overrides: str, capsys: pytest.CaptureFixture[str]) -> str:
+def refused(*overrides: str, capsys: pytest.CaptureFixture[str], unchanged: Path = Path()) -> str:
     """Run a command that must fail with one line and leave everything as it was."""
-    before = snapshot(Path.cwd())
+    before = snapshot(unchanged)
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         run_door(train.main, *overrides)
     assert stop.value.code == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1
-    assert snapshot(Path.cwd()) == before
+    assert snapshot(unchanged) == before
     return line
 
 
@@ -200,9 +206,15 @@ def test_more_epochs_extend_a_finished_run(
     ],
 )
 def test_what_would_change_the_result_is_refused_by_name(
-    stopped: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
+    cwd: Path,
+    stopped_once: Path,
+    capsys: pytest.CaptureFixture[str],
+    override: str,
+    message: str,
 ) -> None:
-    assert re.search(message, refused(f"resume={stopped}", override, capsys=capsys))
+    line = refused(f"resume={stopped_once}", override, capsys=capsys, unchanged=stopped_once)
+    assert re.search(message, line)
+    assert list(cwd.iterdir()) == []
 
 
 def test_what_cannot_be_resumed_is_refused(
@@ -217,10 +229,11 @@ def test_what_cannot_be_resumed_is_refused(
 
 
 def test_a_new_run_does_not_start_in_the_directory_of_another(
-    stopped: Path, capsys: pytest.CaptureFixture[str]
+    cwd: Path, stopped_once: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = refused(*SMALL, f"hydra.run.dir={stopped}", capsys=capsys)
-    assert f"holds a run already; go on with it by resume={stopped}" in line
+    again = (*SMALL, f"hydra.run.dir={stopped_once}")
+    line = refused(*again, capsys=capsys, unchanged=stopped_once)
+    assert f"holds a run already; go on with it by resume={stopped_once}" in line
 
 
 def test_two_processes_do_not_train_the_same_run(

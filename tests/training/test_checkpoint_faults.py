@@ -29,7 +29,7 @@ from sentiment.training.checkpoint import FILES, load_checkpoint, save_checkpoin
 from sentiment.training.folder import MANIFEST, write_folder
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.state import STATE, TENSORS, Progress, TrainingState, load_resumable
-from tests.conftest import compose_train
+from tests.conftest import FUZZ_EXAMPLES, compose_train
 
 CONFIG = compose_train(
     *("data=sample", "model.layers=1", "model.hidden_size=4", "embeddings.dimension=3"),
@@ -257,7 +257,7 @@ def attempt(place: Path, contents: Contents, keep: int, fault: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(1 + FUZZ_EXAMPLES // 100))
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_failure_upon_failure_loses_nothing(
     disk: Disk, tmp_path: Path, contents: Callable[[int], Contents], keep: int, seed: int

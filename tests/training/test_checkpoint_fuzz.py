@@ -25,6 +25,8 @@ from sentiment.training.folder import MANIFEST, describe
 from sentiment.training.predictor import Prediction
 from tests.conftest import FUZZ_EXAMPLES, write_checkpoint
 
+# The mutations of test_checkpoint_mutations.py are tried every time.
+EXAMPLES = max(10, FUZZ_EXAMPLES // 5)
 PROBE = ["a fine film", "\u0130 ünknöwn <br /> 9", "x" * 50, "."]
 
 
@@ -61,7 +63,7 @@ def check_with(folder: Path, name: str, content: bytes) -> None:
 
 @pytest.mark.parametrize("name", [*FILES, MANIFEST])
 @given(data=st.data())
-@settings(max_examples=FUZZ_EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_any_bytes_in_place_of_a_file(folder: Path, name: str, data: st.DataObject) -> None:
     original = (folder / name).read_bytes()
     start = data.draw(st.integers(0, len(original)))
@@ -106,7 +108,7 @@ def edited(value: Any, data: st.DataObject) -> Any:
 
 @pytest.mark.parametrize("name", [*FILES, MANIFEST])
 @given(data=st.data())
-@settings(max_examples=FUZZ_EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_any_value_in_place_of_another(folder: Path, name: str, data: st.DataObject) -> None:
     original = (folder / name).read_bytes()
     if name == "model.safetensors":
