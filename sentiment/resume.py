@@ -68,6 +68,11 @@ def resolve_resume(arguments: list[str]) -> list[str]:
                 f"resume={asked} is no run, expected the directory of one "
                 "(outputs/train/DATE/TIME-ID), or auto"
             )
+        if directory is not None and Path(directory).absolute() != run.absolute():
+            raise UserError(
+                f"hydra.run.dir is {directory}, expected nothing with resume={asked}: a run goes "
+                "on in its own directory"
+            )
 
     repeated = {"resume", *(o.key_or_group for o in kept)}
     recorded = _parse(list(OmegaConf.load(run / OVERRIDES)))

@@ -157,6 +157,17 @@ def test_a_run_that_died_before_it_saved_anything_begins_anew(cwd: Path, undistu
     assert results(run) == results(undisturbed)
 
 
+def test_as_many_checkpoints_stay_as_are_asked_for(cwd: Path) -> None:
+    run_door(train.main, *SMALL, "checkpoint.keep=5", "trainer.epochs=1", "hydra.run.dir=run")
+    updates = {
+        folder.name: json.loads((folder / "metrics.json").read_text())["update"]
+        for folder in Path("run/checkpoints").iterdir()
+    }
+    # Every two updates, then before and after validation.
+    last = {"last": 6, "last.1": 6, "last.2": 6, "last.3": 4, "last.4": 2}
+    assert updates == {"best": 6} | last
+
+
 def test_a_cpu_needs_no_setting_to_be_deterministic(cwd: Path, undisturbed: Path) -> None:
     run_door(train.main, *SMALL, "runtime.deterministic=true", "hydra.run.dir=run")
     assert results(Path("run")) == results(undisturbed)
@@ -203,6 +214,7 @@ def test_more_epochs_extend_a_finished_run(
         ("trainer.epochs=1", r"trainer\.epochs is 1, but .* with 2 .* expected 2 or more"),
         ("trainer.epoch=3", r"unknown setting trainer\.epoch, expected perhaps trainer\.epochs"),
         ("-m", r"resume goes on with one run, expected no -m"),
+        ("hydra.run.dir=x", r"hydra\.run\.dir is x, expected nothing with resume="),
     ],
 )
 def test_what_would_change_the_result_is_refused_by_name(
