@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -28,6 +29,7 @@ def history(run: Path) -> np.ndarray:
         return np.array([[float(value) for value in row] for row in list(csv.reader(file))[1:]])
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(cwd: Path) -> None:
     for name, count in (("train", 72), ("test", 20)):
         rows = [

@@ -25,7 +25,7 @@ from sentiment.training.folder import MANIFEST, describe
 from sentiment.training.predictor import Prediction
 from tests.conftest import FUZZ_EXAMPLES, write_checkpoint
 
-# The mutations of test_checkpoint_mutations.py are tried every time.
+# test_checkpoint_mutations.py tries more, and slower.
 EXAMPLES = max(10, FUZZ_EXAMPLES // 5)
 PROBE = ["a fine film", "\u0130 ünknöwn <br /> 9", "x" * 50, "."]
 

@@ -630,6 +630,7 @@ def _restore(folder: Path, files: dict[str, bytes]) -> None:
         os.utime(path, ns=(0, 0))
 
 
+@pytest.mark.slow
 def test_every_mutation_is_refused_in_words_and_does_nothing_else(tmp_path: Path) -> None:
     pytest.importorskip("resource")
     root = Path(__file__).parents[2]
