@@ -2,7 +2,7 @@
 
     python scripts/torture.py --kills 100 [KEY=VALUE ...]
 
-One run is left alone. Others get SIGKILL at random moments, every other time while a checkpoint is
+One run is left alone. Others get SIGKILL at random moments, half of the time while a checkpoint is
 being written, and are started again by the same command with `resume=auto`, until they finish. Each
 has to end with the same bytes in its weights, its optimizer state, `history.csv` and
 `metrics.json`, and with the same TensorBoard points; only reviews per second are its own.

@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -247,20 +248,14 @@ def _train_and_test(
     with Journal(directory, progress.event_sizes, progress.update, silent) as journal:
 
         def save(name: str, metrics: dict[str, float]) -> None:
-            is_last = name == LAST.name
-            tensors = state.tensors() if is_last else {}
-            if silent:
-                return
-            progress.event_sizes = journal.sizes()
-            save_checkpoint(
-                directory / LAST.with_name(name),
-                state.model,
-                data.tokenizer,
-                config,
-                metrics,
-                more=state.files(tensors) if is_last else (),
-                keep=config.checkpoint.keep if is_last else 1,
-            )
+            more: Iterable[tuple[str, bytes]] = ()
+            keep = 1
+            if name == LAST.name:
+                progress.event_sizes = journal.sizes()
+                more, keep = state.files(state.tensors()), config.checkpoint.keep
+            if not silent:
+                folder = directory / LAST.with_name(name)
+                save_checkpoint(folder, state.model, data.tokenizer, config, metrics, more, keep)
 
         fit(state, data.train, data.validation, config, runtime, journal, save)
         # From here on nothing is chosen any more: the test reviews are scored once.

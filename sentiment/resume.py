@@ -132,13 +132,14 @@ def _find_unfinished(overrides: list[str], directory: str | None) -> Path | None
     root = Path("outputs", JOB)
     runs = [p.parents[1] for depth in ("*/*", "*/*/*") for p in root.glob(f"{depth}/{REQUESTED}")]
     for run in sorted(runs, key=lambda run: (run / REQUESTED).stat().st_mtime, reverse=True):
-        if not (run / METRICS).exists() and not is_locked(run):
-            try:
-                requested = _load_requested(run)
-            except UserError:  # of another version
-                continue
-            if _is_run(run) and _without_places(requested) == wanted:
-                return run
+        if (run / METRICS).exists() or not _is_run(run):
+            continue
+        try:
+            same = _without_places(_load_requested(run)) == wanted
+        except UserError:  # of another version
+            continue
+        if same and not is_locked(run):
+            return run
     return None
 
 

@@ -79,7 +79,7 @@ class Manifest:
         names: files that it has to have.
 
     Raises:
-        UserError: no manifest, a damaged one, or a file that is missing or of another size.
+        UserError: no manifest, a damaged one, or one that lacks a name.
     """
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
@@ -100,9 +100,6 @@ class Manifest:
         missing = set(names) - set(self._files)
         if missing:
             raise UserError(f"{path} does not list {sorted(missing)}; use another checkpoint")
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._files
 
     def read(self, name: str, most_bytes: int) -> bytes:
         """The contents of a file.

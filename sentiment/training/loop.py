@@ -98,7 +98,8 @@ def fit(
                 reviews_since_start += len(rows)
                 reviews_in_window += len(rows)
 
-                if math.isfinite(norm):
+                (broken,) = processes.any(not math.isfinite(loss.detach() + norm))
+                if not broken:
                     optimizer.step()
                     at.update += 1
                     for figures in (state.since_point, state.since_epoch) if len(mine) else ():

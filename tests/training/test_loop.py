@@ -138,6 +138,15 @@ def test_a_diverging_run_is_stopped_with_advice_and_its_rows(
     assert fault["rows"] == batches[2].tolist()
 
 
+def test_a_loss_that_is_infinite_is_a_fault_though_its_gradient_is_finite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = nn.BCEWithLogitsLoss.forward
+    monkeypatch.setattr(nn.BCEWithLogitsLoss, "forward", lambda *batch: forward(*batch) + torch.inf)
+    with pytest.raises(UserError, match=r"update 0: loss inf, gradient norm [0-9.]+; its rows"):
+        run(tmp_path, "trainer.epochs=1")
+
+
 def test_as_many_faults_as_allowed_are_skipped_and_change_no_weight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
