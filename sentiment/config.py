@@ -82,6 +82,14 @@ class Device(Enum):
     cuda = "cuda"
 
 
+class Kernel(Enum):
+    """What computes LSTM layers on a CPU: our own kernel, or PyTorch's."""
+
+    auto = "auto"
+    compiled = "compiled"
+    plain = "plain"
+
+
 class Precision(Enum):
     """The number format of the LSTM's products; weights and loss are always float32."""
 
@@ -352,13 +360,15 @@ class RuntimeConfig:
     """`auto` takes a GPU where there is one."""
     precision: Precision
     """`auto` takes bfloat16 where the hardware has it natively, else float32."""
+    kernel: Kernel
+    """`auto` takes the compiled one where the processor and a compiler allow it."""
     threads: int | None
     """CPU threads; `None`: one per core that this process may use."""
     deterministic: bool
     """Same bytes from the same seed on a GPU, too, at the price of speed; a CPU always gives them
     with the same number of threads."""
     cache_dir: str
-    """Folder for tokenizers, encoded reviews and downloads; safe to delete."""
+    """Folder for tokenizers, encoded reviews, downloads and the kernel; safe to delete."""
 
     def __post_init__(self) -> None:
         valid = self.threads is None or 1 <= self.threads <= 1024

@@ -2,13 +2,16 @@
 
 Shapes: T time, B batch, E input width, H hidden size of one direction.
 
-Each layer is two one-directional `nn.LSTM`s. The right-to-left one reads every review reversed
-within its own length, so that it starts at the last real token, as `pack_padded_sequence` would
-have it; packing itself would take PyTorch's step-by-step path, 7 to 10 times slower on a CPU.
+Each layer is two one-directional `nn.LSTM`s, whose weights on a CPU a compiled kernel takes where
+it can (`kernel.py`). Elsewhere the right-to-left one reads every review reversed within its own
+length, so that it starts at the last real token, as `pack_padded_sequence` would have it; packing
+itself would take PyTorch's step-by-step path, 7 to 10 times slower on a CPU.
 """
 
 import torch
 from torch import Tensor, nn
+
+from sentiment.model import kernel
 
 
 class SharedDropout(nn.Module):
@@ -82,6 +85,7 @@ class BiLSTM(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int, layers: int, dropout: float) -> None:
         super().__init__()
+        self.hidden_size = hidden_size
         self.dropout = SharedDropout(dropout)
         widths = [input_size] + [2 * hidden_size] * (layers - 1)
         self.left_to_right = nn.ModuleList(nn.LSTM(width, hidden_size) for width in widths)
@@ -100,22 +104,34 @@ class BiLSTM(nn.Module):
             The last layer's outputs `[T, B, 2H]`, 0 past each length, and its final states
             `[B, 2H]`: left to right at the last real token, right to left at the first.
         """
-        time = len(x_TBE)
+        time, size = len(x_TBE), self.hidden_size
+        compiled = kernel.can_run(x_TBE, size)
         index_N = reversal_index(lengths_B, time)
         for layer, (rightward, leftward) in enumerate(
             zip(self.left_to_right, self.right_to_left, strict=True)
         ):
             if layer > 0:
                 x_TBE = self.dropout(x_TBE)
-            right_TBH, _ = rightward(x_TBE)
-            left_TBH, _ = leftward(reverse(x_TBE, index_N))
-            x_TBE = torch.cat([right_TBH, reverse(left_TBH, index_N)], dim=2)
-        past_end_TB1 = (
-            torch.arange(time, device=lengths_B.device)[:, None, None] >= lengths_B[:, None]
-        )
+            if compiled:
+                x_TBE = _compiled_layer(x_TBE, lengths_B, rightward, leftward)
+            else:
+                right_TBH, _ = rightward(x_TBE)
+                left_TBH, _ = leftward(reverse(x_TBE, index_N))
+                x_TBE = torch.cat([right_TBH, reverse(left_TBH, index_N)], dim=2)
+        if not compiled:
+            time_T11 = torch.arange(time, device=lengths_B.device)[:, None, None]
+            x_TBE = x_TBE.masked_fill(time_T11 >= lengths_B[:, None], 0)
         columns_B = torch.arange(len(lengths_B), device=lengths_B.device)
-        final_BH = [right_TBH[lengths_B - 1, columns_B], left_TBH[lengths_B - 1, columns_B]]
-        return x_TBE.masked_fill(past_end_TB1, 0), torch.cat(final_BH, dim=1)
+        final_BH = [x_TBE[lengths_B - 1, columns_B, :size], x_TBE[0, :, size:]]
+        return x_TBE, torch.cat(final_BH, dim=1)
+
+
+def _compiled_layer(
+    x_TBE: Tensor, lengths_B: Tensor, rightward: nn.Module, leftward: nn.Module
+) -> Tensor:
+    right, left = dict(rightward.named_parameters()), dict(leftward.named_parameters())
+    w_ih, w_hh, b_ih, b_hh = (torch.stack([right[name], left[name]]) for name in right)
+    return kernel.bidirectional_layer(x_TBE, lengths_B, w_ih, w_hh, b_ih + b_hh)
 
 
 def _initialize(lstm: nn.Module) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 import torch
 
-from sentiment.config import THRESHOLD, Device, Precision
+from sentiment.config import THRESHOLD, Device, Kernel, Precision
 from sentiment.data.encoded import encode_texts
 from sentiment.errors import UserError
 from sentiment.training.checkpoint import Checkpoint, load_checkpoint
@@ -71,7 +71,15 @@ class SentimentPredictor:
         """
         checkpoint = load_checkpoint(Path(os.path.expanduser(path)))
         trained = checkpoint.config.runtime
-        asked = replace(trained, device=device, precision=precision, threads=threads)
+        asked = replace(
+            trained,
+            device=device,
+            precision=precision,
+            kernel=Kernel.auto,
+            threads=threads,
+            # Never the checkpoint's: a library is loaded from there.
+            cache_dir=os.environ.get("SENTIMENT_CACHE", "~/.cache/sentiment"),
+        )
         return cls(checkpoint, prepare(asked, trained_in=trained.precision), threshold)
 
     def __call__(self, texts: Sequence[str]) -> list[Prediction]:

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from sentiment.config import Device, Precision, RuntimeConfig, TrainConfig
+from sentiment.config import Device, Kernel, Precision, RuntimeConfig, TrainConfig
 from sentiment.errors import UserError
+from sentiment.model.kernel import load_kernel
 from sentiment.training.processes import ALONE, Processes
 
 log = logging.getLogger(__name__)
@@ -25,10 +26,11 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where the model runs, in which precision its encoder multiplies, and where caches lie."""
+    """Where the model runs, how its encoder is computed, and where caches lie."""
 
     device: torch.device
     precision: Precision
+    kernel: Kernel
     cache_dir: Path
     processes: Processes = ALONE
 
@@ -52,7 +54,7 @@ def prepare(
         processes: that train together; those of one machine share its cores and GPUs.
 
     Raises:
-        UserError: a device or precision that this machine lacks.
+        UserError: a device, precision or kernel that this machine lacks.
     """
     # Gradients that vanish through time become subnormal floats, on which a CPU is up to 10 times
     # slower. The mode is per thread and inherited, so it has to be set before threads start.
@@ -68,7 +70,10 @@ def prepare(
     if config.deterministic != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.allow_tf32 = precision is not Precision.float32
-    return Runtime(device, precision, Path(os.path.expanduser(config.cache_dir)), processes)
+    cache_dir = Path(os.path.expanduser(config.cache_dir))
+    on_gpu = device.type == "cuda"
+    kernel = Kernel.plain if on_gpu else load_kernel(config.kernel, cache_dir)
+    return Runtime(device, precision, kernel, cache_dir, processes)
 
 
 def seed_everything(seed: int, rank: int = 0) -> None:
@@ -114,6 +119,7 @@ def describe_environment(runtime: Runtime) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": runtime.processes.count,
         "precision": runtime.precision.value,
+        "kernel": runtime.kernel.value,
     }
 
 

@@ -25,6 +25,7 @@ from sentiment.data.reviews import SAMPLE, load_split
 from sentiment.errors import UserError
 from sentiment.predict import main, write_records
 from sentiment.training import predictor as predictor_module
+from sentiment.training.checkpoint import load_checkpoint, save_checkpoint
 from sentiment.training.inference import predict_logits
 from tests.conftest import FUZZ_EXAMPLES, compose_train, write_checkpoint
 
@@ -137,7 +138,7 @@ def test_a_copied_checkpoint_predicts_the_same_without_conf_and_data(
         "import sentiment.predict; print(sentiment.predict.__file__, file=sys.stderr)\n"
         "sentiment.predict.main()"
     )
-    environment = os.environ | {"HOME": "/nonexistent"}
+    environment = os.environ | {"HOME": os.devnull}
     environment.pop("SENTIMENT_CACHE")
     command = [sys.executable, "-c", code, "--checkpoint", "../copied", *TEXTS[:5]]
     options: dict[str, Any] = {"cwd": tmp_path / "code", "env": environment}
@@ -145,6 +146,17 @@ def test_a_copied_checkpoint_predicts_the_same_without_conf_and_data(
     assert done.stderr.decode() == f"{tmp_path / 'code' / 'sentiment' / 'predict.py'}\n"
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert door("--checkpoint", checkpoint, *TEXTS[:5]) == (0, records, "")
+
+
+def test_nothing_is_loaded_from_where_a_checkpoint_says_that_caches_are(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    loaded = load_checkpoint(checkpoint)
+    loaded.config.runtime.cache_dir = str(tmp_path / "theirs")
+    model, tokenizer = loaded.build_model(), loaded.tokenizer
+    save_checkpoint(tmp_path / "given", model, tokenizer, loaded.config, {})
+    SentimentPredictor.load(tmp_path / "given", threads=1)(["good"])
+    assert not (tmp_path / "theirs").exists()
 
 
 def test_a_typed_line_is_answered_before_the_next_and_a_closed_pipe_ends_it(

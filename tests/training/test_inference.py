@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from sentiment.config import Device, Precision, RuntimeConfig
+from sentiment.config import Device, Kernel, Precision, RuntimeConfig
 from sentiment.data.encoded import EncodedTexts
 from sentiment.model.classifier import Classifier
 from sentiment.training.inference import predict_logits
@@ -19,7 +19,9 @@ def test_logits_are_in_order_and_the_same_on_any_number_of_threads() -> None:
 
     found = []
     for threads in (1, 3):
-        runtime = prepare(RuntimeConfig(Device.cpu, Precision.float32, threads, False, "."))
+        runtime = prepare(
+            RuntimeConfig(Device.cpu, Precision.float32, Kernel.plain, threads, False, ".")
+        )
         found.append(predict_logits(model, texts, runtime))
         assert torch.get_num_threads() == threads  # training goes on as before
     assert torch.equal(found[0], found[1])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sentiment.config import Device, Precision, RuntimeConfig, TrainConfig
+from sentiment.config import Device, Kernel, Precision, RuntimeConfig, TrainConfig
 from sentiment.data.batches import shuffled_batches
 from sentiment.data.encoded import EncodedReviews
 from sentiment.errors import Interrupted, UserError
@@ -23,7 +23,7 @@ from sentiment.training.runtime import prepare, seed_everything
 from sentiment.training.state import Progress, TrainingState
 from tests.conftest import compose_train
 
-CPU = prepare(RuntimeConfig(Device.cpu, Precision.float32, 1, deterministic=False, cache_dir="."))
+CPU = prepare(RuntimeConfig(Device.cpu, Precision.float32, Kernel.plain, 1, False, cache_dir="."))
 
 
 def first_token_decides(count: int, seed: int) -> EncodedReviews:

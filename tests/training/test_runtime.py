@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sentiment.config import Device, Precision, RuntimeConfig
+from sentiment.config import Device, Kernel, Precision, RuntimeConfig
 from sentiment.errors import UserError
 from sentiment.training.runtime import describe_environment, memory_advice, prepare
 from tests.conftest import compose_train
@@ -10,7 +10,9 @@ CPU_HAS_BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def settings(device: Device, precision: Precision = Precision.auto) -> RuntimeConfig:
-    return RuntimeConfig(device, precision, threads=2, deterministic=False, cache_dir=".")
+    return RuntimeConfig(
+        device, precision, Kernel.plain, threads=2, deterministic=False, cache_dir="."
+    )
 
 
 def test_subnormal_numbers_are_flushed() -> None:

@@ -1,0 +1,185 @@
+"""A bidirectional LSTM layer for CPUs, compiled from `lstm.cpp` when it is first needed.
+
+Shapes: T time, B batch, N = T * B, D direction (2), E input width, H hidden size of one direction,
+G = 4H gates in PyTorch's order (input, forget, cell candidate, output).
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from sentiment.config import Kernel
+from sentiment.errors import UserError
+
+log = logging.getLogger(__name__)
+
+SOURCE = Path(__file__).with_name("lstm.cpp")
+OPTIMISATION = ("-O3", "-march=native", "-mprefer-vector-width=512")
+ARITHMETIC = ("-fno-math-errno", "-fno-trapping-math")  # without them loops are not vectorised
+OPTIONS = ("-std=c++20", "-fopenmp", "-fPIC", "-shared", *OPTIMISATION, *ARITHMETIC)
+DTYPES = (torch.float32, torch.bfloat16)
+
+_library: ctypes.CDLL | None = None
+
+
+def load_kernel(asked: Kernel, cache_dir: Path) -> Kernel:
+    """Choose what computes this process's LSTM layers on a CPU.
+
+    Args:
+        asked: `auto` takes the compiled kernel where it can be had.
+        cache_dir: where it is kept once built.
+
+    Returns:
+        What will be used.
+
+    Raises:
+        UserError: `compiled`, and it cannot be had.
+    """
+    global _library
+    _library = None
+    if asked is not Kernel.plain:
+        try:
+            _library = ctypes.CDLL(str(_built(cache_dir)))
+        except (OSError, UserError) as error:
+            if asked is Kernel.compiled:
+                raise UserError(f"runtime.kernel=compiled: {error}; use plain or auto") from error
+            log.info("PyTorch's own LSTM is used, not the faster compiled one: %s", error)
+    return Kernel.plain if _library is None else Kernel.compiled
+
+
+def can_run(x_TBE: Tensor, hidden_size: int) -> bool:
+    """Whether `bidirectional_layer` is there for this input: on a CPU, for 16, 32, 48 ... units."""
+    fits = x_TBE.device.type == "cpu" and x_TBE.dtype in DTYPES and hidden_size % 16 == 0
+    return _library is not None and fits
+
+
+def bidirectional_layer(
+    x_TBE: Tensor, lengths_B: Tensor, w_DGE: Tensor, w_DGH: Tensor, bias_DG: Tensor
+) -> Tensor:
+    """One layer of both directions, each over a review's own tokens.
+
+    Products take bfloat16 inputs under autocast, sums and cells are float32.
+
+    Args:
+        x_TBE: inputs; whatever stands past a review's length is not read.
+        lengths_B: int64 lengths, 1 to T.
+        w_DGE: weights of the inputs.
+        w_DGH: weights of the hidden states.
+        bias_DG: the sum of PyTorch's two biases.
+
+    Returns:
+        Hidden states `[T, B, D * H]`, 0 past each length.
+    """
+    if int(lengths_B.max()) > len(x_TBE):
+        raise ValueError(f"a length of {int(lengths_B.max())} in a batch of {len(x_TBE)} steps")
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x_TBE.dtype
+    tensors = [tensor.to(dtype) for tensor in (x_TBE, w_DGE, w_DGH, bias_DG)]
+    out_TBH: Tensor = _Layer.apply(lengths_B, *tensors)  # type: ignore[no-untyped-call]
+    return out_TBH
+
+
+class _Layer(torch.autograd.Function):
+    """Products of all time steps at once around the recurrence, which is the library's."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, lengths_B: Tensor, x_TBE: Tensor, w_DGE: Tensor, w_DGH: Tensor, bias_DG: Tensor
+    ) -> Tensor:
+        (T, B, _), (D, G, H) = x_TBE.shape, w_DGH.shape
+        learns = any(ctx.needs_input_grad)
+        gates_DNG = x_TBE.new_empty(D, T * B, G)
+        for gates_NG, w_GE, bias_G in zip(gates_DNG, w_DGE, bias_DG, strict=True):
+            torch.addmm(bias_G, x_TBE.flatten(0, 1), w_GE.T, out=gates_NG)
+        out_TBH = x_TBE.new_empty(T, B, D * H)
+        cells = x_TBE.new_empty(D, T if learns else 1, B, H, dtype=torch.float32)
+        w_DHG = w_DGH.transpose(1, 2).contiguous()
+        _call("forward", (gates_DNG, w_DHG, out_TBH, cells, lengths_B), (T, B, H), learns)
+        if learns:
+            ctx.save_for_backward(lengths_B, x_TBE, w_DGE, w_DGH, out_TBH, cells)
+            ctx.gates_DNG = gates_DNG
+        return out_TBH
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient_TBH: Tensor) -> tuple[Tensor | None, ...]:
+        lengths_B, x_TBE, w_DGE, w_DGH, out_TBH, cells = ctx.saved_tensors
+        # Overwritten by their own gradients: they are the largest tensor by far.
+        gates_DNG, ctx.gates_DNG = ctx.gates_DNG, None
+        if gates_DNG is None:
+            raise RuntimeError("the compiled LSTM layer can be differentiated only once")
+        (T, B, _), H = x_TBE.shape, w_DGH.shape[2]
+        tensors = (gates_DNG, w_DGH.contiguous(), gradient_TBH.contiguous(), cells, lengths_B)
+        _call("backward", tensors, (T, B, H))
+        right_NG, left_NG = gates_DNG
+        x_NE, x_gradient_TBE = x_TBE.flatten(0, 1), None
+        if ctx.needs_input_grad[1]:
+            x_gradient_TBE = (right_NG @ w_DGE[0]).addmm_(left_NG, w_DGE[1]).view_as(x_TBE)
+        # A state takes part in the next step of its direction; the first step has none before it.
+        before_MH, after_MH = out_TBH[:-1, :, :H].flatten(0, 1), out_TBH[1:, :, H:].flatten(0, 1)
+        recurrent = right_NG[B:].T @ before_MH, left_NG[: len(left_NG) - B].T @ after_MH
+        inputs = right_NG.T @ x_NE, left_NG.T @ x_NE
+        return None, x_gradient_TBE, torch.stack(inputs), torch.stack(recurrent), gates_DNG.sum(1)
+
+
+def _call(name: str, tensors: tuple[Tensor, ...], sizes: tuple[int, ...], *flags: bool) -> None:
+    dtype = str(tensors[0].dtype).removeprefix("torch.")
+    function = getattr(_library, f"lstm_{name}_{dtype}")
+    pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
+    function(*pointers, *map(ctypes.c_int64, sizes), *map(int, flags), torch.get_num_threads())
+
+
+def _built(cache_dir: Path) -> Path:
+    """The library, built if need be.
+
+    Raises:
+        UserError: this machine cannot build it.
+    """
+    if sys.platform != "linux" or torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        raise UserError("it needs Linux and a processor with AVX2")
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if compiler is None:
+        raise UserError("it needs the compiler g++")
+    depends_on = (SOURCE.read_bytes(), " ".join(OPTIONS), torch.__version__, _processor())
+    key = hashlib.sha256(repr((compiler, *depends_on)).encode()).hexdigest()[:16]
+    library = cache_dir / "kernel" / f"lstm-{key}.so"
+    if library.exists():
+        return library
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        FileLock(library.with_suffix(".lock")),
+        tempfile.TemporaryDirectory(dir=library.parent) as folder,
+    ):
+        if library.exists():
+            return library
+        log.info("compiling the LSTM kernel, once for this machine (%s)", library)
+        torch_dir = Path(torch.__file__).parent
+        command = [compiler, *OPTIONS, str(SOURCE), f"-I{torch_dir / 'include'}"]
+        command += [f"-L{torch_dir / 'lib'}", "-ltorch_cpu", "-lc10"]
+        temporary = Path(folder) / library.name
+        done = subprocess.run([*command, "-o", temporary], capture_output=True, text=True)
+        if done.returncode != 0:
+            errors = (line for line in done.stderr.splitlines() if "error" in line)
+            raise UserError(f"{compiler} failed: {next(errors, done.stderr.strip())}")
+        temporary.replace(library)
+    return library
+
+
+def _processor() -> str:
+    """What `-march=native` depends on."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("flags"):
+                return line
+    return ""
