@@ -125,4 +125,11 @@ def collate(reviews: EncodedReviews, rows: NDArray[np.int64], device: torch.devi
     """Pad the given rows into one batch on the device."""
     ids_TB, lengths_B = pad(reviews, rows)
     labels_B = reviews.labels_N[torch.from_numpy(rows)].float()
-    return Batch(ids_TB.to(device), lengths_B.to(device), labels_B.to(device))
+    return Batch(*(send(tensor, device) for tensor in (ids_TB, lengths_B, labels_B)))
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; a GPU fetches it while the host goes on."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -66,13 +66,17 @@ class RunningMetrics:
     def __init__(self, device: torch.device) -> None:
         self.sums_3 = torch.zeros(3, dtype=torch.float64, device=device)
 
-    def update(self, loss: Tensor, logits_B: Tensor, labels_B: Tensor) -> None:
-        """Add a batch: its mean loss, and its float32 logits against labels 0 and 1."""
-        tp, _, tn, _, _ = binary_stat_scores(
-            torch.sigmoid(logits_B), labels_B, THRESHOLD, validate_args=False
-        )
+    def update(self, loss: Tensor, logits_B: Tensor, labels_B: Tensor, broken: Tensor) -> None:
+        """Add a batch: its mean loss, and its float32 logits against labels 0 and 1.
+
+        Nothing is added where `broken`, a flag on the device, is set.
+        """
+        # Given probabilities, torchmetrics would look whether they are logits.
+        called_positive_B = (torch.sigmoid(logits_B) > THRESHOLD).int()
+        tp, _, tn, _, _ = binary_stat_scores(called_positive_B, labels_B, validate_args=False)
         reviews = torch.full_like(loss, len(labels_B))
-        self.sums_3 += torch.stack([loss * reviews, tp + tn, reviews])
+        sums_3 = torch.stack([loss * reviews, tp + tn, reviews])
+        self.sums_3 += sums_3.masked_fill(broken, 0)
 
     def compute(self, over_all: Callable[[Tensor], Tensor] = Tensor.clone) -> dict[str, float]:
         """Return `loss` and `accuracy`, NaN where there was no batch, and start anew.

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sentiment.data.batches import pad, sorted_batches
+from sentiment.data.batches import pad, send, sorted_batches
 from sentiment.data.encoded import EncodedTexts
 from sentiment.model.classifier import Classifier
 from sentiment.training.runtime import Runtime
@@ -35,8 +35,8 @@ def predict_logits(model: Classifier, texts: EncodedTexts, runtime: Runtime) -> 
     def compute(rows: NDArray[np.int64]) -> None:
         ids_TB, lengths_B = pad(texts, rows)
         with torch.inference_mode(), runtime.autocast():
-            logits_B = model(ids_TB.to(runtime.device), lengths_B.to(runtime.device))
-            logits_N[torch.from_numpy(rows)] = logits_B
+            logits_B = model(send(ids_TB, runtime.device), send(lengths_B, runtime.device))
+            logits_N[send(torch.from_numpy(rows), runtime.device)] = logits_B
 
     batches = runtime.processes.share(
         sorted_batches(texts.lengths_N.numpy(), BATCH_SIZE, MAX_TOKENS)

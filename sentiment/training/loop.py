@@ -8,7 +8,12 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
@@ -21,9 +26,9 @@ from sentiment.report.metrics import binary_metrics
 from sentiment.report.progress import progress
 from sentiment.training.inference import predict_logits
 from sentiment.training.objectives import binary_cross_entropy
-from sentiment.training.optimizer import learning_rate
+from sentiment.training.optimizer import learning_rate, step_unless
 from sentiment.training.runtime import Runtime
-from sentiment.training.state import Progress, TrainingState
+from sentiment.training.state import TrainingState
 from sentiment.training.stopping import StopSignals
 
 log = logging.getLogger(__name__)
@@ -64,6 +69,7 @@ def fit(
     objective = binary_cross_entropy(config.objective).to(runtime.device)
     lengths_N = train.lengths_N.numpy()
     cadence = _Cadence(config.checkpoint)
+    unseen: list[_Step] = []
 
     with StopSignals() as stop:
         for epoch in range(at.epoch, config.trainer.epochs):
@@ -94,38 +100,47 @@ def fit(
                 # Gradients are averaged over processes: each counts as much as it has rows.
                 (loss * (len(mine) * processes.count / len(rows))).backward()
                 norm = clip_grad_norm_(model.parameters(), config.optimizer.max_gradient_norm)
+                loss = loss.detach()
+                broken = processes.any_on_device(~(loss + norm).isfinite())
+                step_unless(broken, optimizer)
+                optimizer.zero_grad()
+                for figures in (state.since_point, state.since_epoch) if len(mine) else ():
+                    figures.update(loss, logits_B.detach(), batch.labels_B, broken)
                 at.batch += 1
+                unseen.append(_Step(at.batch, at.update, rows, loss, norm, broken))
+                at.update += 1
                 reviews_since_start += len(rows)
                 reviews_in_window += len(rows)
 
-                (broken,) = processes.any(not math.isfinite(loss.detach() + norm))
-                if not broken:
-                    optimizer.step()
-                    at.update += 1
-                    for figures in (state.since_point, state.since_epoch) if len(mine) else ():
-                        figures.update(loss.detach(), logits_B.detach(), batch.labels_B)
-                    if at.update % config.trainer.log_every == 0:
-                        now = time.perf_counter()
-                        point = state.since_point.compute(processes.sum) | {
-                            "gradient_norm": norm.item(),
-                            "learning_rate": optimizer.param_groups[0]["lr"],
-                            "reviews_per_second": reviews_in_window / (now - window_started),
-                        }
-                        journal.scalars("train", point, at.update)
-                        window_started, reviews_in_window = now, 0
-                else:
-                    found = f"loss {loss.item():g}, gradient norm {norm.item():g}"
-                    at.faults.append(
-                        {"epoch": epoch + 1, "batch": at.batch, "update": at.update}
-                        | {"found": found, "rows": rows.tolist()}
-                    )
-                    record = journal.faults(at.faults)
-                    if len(at.faults) > config.trainer.max_skipped_steps:
-                        raise _diverged(f"{found}; its rows are in {record}", at, config)
-                    log.warning("skipped batch %d: %s", at.batch, found)
-                optimizer.zero_grad()
-
                 stopping, due = processes.any(stop.requested, cadence.is_due(at.update))
+                at_point = at.update % config.trainer.log_every == 0
+                if (
+                    at_point
+                    or due
+                    or stopping
+                    or at.batch == len(batches)
+                    or not runs_ahead(runtime)
+                ):
+                    faults = _faults(unseen, epoch + 1)
+                    unseen.clear()
+                    at.update -= len(faults)
+                    for fault in faults:
+                        at.faults.append(fault)
+                        record = journal.faults(at.faults)
+                        if len(at.faults) > config.trainer.max_skipped_steps:
+                            found = f"{fault['found']}; its rows are in {record}"
+                            raise _diverged(found, fault["update"], config)
+                        log.warning("skipped batch %d: %s", fault["batch"], fault["found"])
+                    at_point &= not faults
+                if at_point:
+                    now = time.perf_counter()
+                    point = state.since_point.compute(processes.sum) | {
+                        "gradient_norm": norm.item(),
+                        "learning_rate": optimizer.param_groups[0]["lr"],
+                        "reviews_per_second": reviews_in_window / (now - window_started),
+                    }
+                    journal.scalars("train", point, at.update)
+                    window_started, reviews_in_window = now, 0
                 if stopping or due:
                     save("last", {"update": at.update})
                 if stopping:
@@ -137,10 +152,10 @@ def fit(
             with stop.immediately():
                 logits_N = predict_logits(model, validation, runtime)
             if not logits_N.isfinite().all():
-                raise _diverged("validation logits that are no numbers", at, config)
+                raise _diverged("validation logits that are no numbers", at.update, config)
             learned = state.since_epoch.compute(processes.sum)
             if math.isnan(learned["loss"]):
-                raise _diverged("not one batch of the epoch could be used", at, config)
+                raise _diverged("not one batch of the epoch could be used", at.update, config)
             found_metrics = binary_metrics(logits_N, validation.labels_N)
             journal.scalars("validation", found_metrics, at.update)
             at.epoch, at.batch = epoch + 1, 0
@@ -175,6 +190,37 @@ def fit(
                 stop.stop()
 
 
+def runs_ahead(runtime: Runtime) -> bool:
+    """Whether the next step begins before the last one is done, as a GPU lets its host do.
+
+    Only now and then does the host wait, to learn whether all went well.
+    """
+    return runtime.device.type == "cuda"
+
+
+class _Step(NamedTuple):
+    """A step that the host has not looked at; what it computed is still on the device."""
+
+    batch: int
+    updates_before: int
+    rows: NDArray[np.int64]
+    loss: Tensor
+    gradient_norm: Tensor
+    broken: Tensor
+
+
+def _faults(steps: list[_Step], epoch: int) -> list[dict[str, Any]]:
+    """Of these steps, those that were skipped for their loss or gradient, as they are recorded."""
+    faults: list[dict[str, Any]] = []
+    for step, broken in zip(steps, torch.stack([s.broken for s in steps]).tolist(), strict=True):
+        if broken:
+            found = f"loss {step.loss.item():g}, gradient norm {step.gradient_norm.item():g}"
+            update = step.updates_before - len(faults)
+            faults.append({"epoch": epoch, "batch": step.batch, "update": update})
+            faults[-1] |= {"found": found, "rows": step.rows.tolist()}
+    return faults
+
+
 class _Cadence:
     """When the state is to be saved within an epoch."""
 
@@ -193,9 +239,9 @@ class _Cadence:
         return due
 
 
-def _diverged(found: str, at: Progress, config: TrainConfig) -> UserError:
+def _diverged(found: str, update: int, config: TrainConfig) -> UserError:
     return UserError(
-        f"training diverged, update {at.update}: {found}; try a lower optimizer.learning_rate (now "
+        f"training diverged, update {update}: {found}; try a lower optimizer.learning_rate (now "
         f"{config.optimizer.learning_rate:g}), a lower optimizer.max_gradient_norm (now "
         f"{config.optimizer.max_gradient_norm:g}), runtime.precision=float32, or a higher "
         f"trainer.max_skipped_steps (now {config.trainer.max_skipped_steps})"

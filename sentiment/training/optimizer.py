@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sentiment.config import OptimizerConfig, Schedule
 
@@ -23,6 +23,15 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
     return torch.optim.AdamW(
         groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
+
+
+def step_unless(broken: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Update the weights, unless the flag, which stays on their device, is set.
+
+    Fused optimizers read it as `torch.amp.GradScaler` hands it to them.
+    """
+    optimizer.found_inf = broken.float()  # type: ignore[attr-defined]
+    optimizer.step()
 
 
 def learning_rate(update: int, total: int, config: OptimizerConfig) -> float:

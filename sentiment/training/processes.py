@@ -47,6 +47,10 @@ class Processes:
             dist.all_reduce(tensor)
         return tensor
 
+    def any_on_device(self, flag: Tensor) -> Tensor:
+        """Whether the flag, a bool, is set anywhere; no process waits for its device."""
+        return flag if self.count == 1 else self.sum(flag.float()) > 0
+
     def any(self, *flags: bool) -> list[bool]:
         """For each flag, whether it is set anywhere."""
         if self.count == 1:

@@ -51,10 +51,13 @@ def test_running_metrics_weigh_batches_by_their_size() -> None:
     logits, labels = torch.tensor([0.4, -0.3, 0.2, 5.0]), torch.tensor([1.0, 1.0, 0.0, 1.0])
     for part in (slice(0, 3), slice(3, 4)):
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits[part], labels[part])
-        running.update(loss, logits[part], labels[part])
+        running.update(loss, logits[part], labels[part], torch.tensor(False))
     found = running.compute()
     expected = np.mean(np.log1p(np.exp(-np.where(labels == 1, logits, -logits))))
     assert found["loss"] == pytest.approx(expected, rel=1e-6)
     assert found["accuracy"] == 0.5
-    running.update(torch.tensor(1.0), torch.tensor([9.0]), torch.tensor([1.0]))
+    running.update(
+        torch.tensor(torch.inf), torch.tensor([-9.0]), torch.tensor([1.0]), torch.tensor(True)
+    )
+    running.update(torch.tensor(1.0), torch.tensor([9.0]), torch.tensor([1.0]), torch.tensor(False))
     assert running.compute() == {"loss": 1.0, "accuracy": 1.0}

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sentiment.config import Device, Kernel, Precision, RuntimeConfig, TrainConfig
 from sentiment.data.batches import shuffled_batches
@@ -16,6 +17,7 @@ from sentiment.data.encoded import EncodedReviews
 from sentiment.errors import Interrupted, UserError
 from sentiment.model.classifier import Classifier
 from sentiment.report.journal import Journal
+from sentiment.training import loop
 from sentiment.training.inference import predict_logits
 from sentiment.training.loop import fit
 from sentiment.training.optimizer import build_optimizer
@@ -224,3 +226,53 @@ def test_predictions_come_in_the_reviews_order() -> None:
         ids_TB = VALIDATION.ids[start : start + length].long().unsqueeze(1)
         alone = model(ids_TB, torch.tensor([length]))
         torch.testing.assert_close(logits_N[row : row + 1], alone.detach(), atol=1e-6, rtol=0)
+
+
+class _Looks(TorchDispatchMode):
+    """Counts how often a number is fetched from the device: a GPU would be waited for each time."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def run_ahead(directory: Path, *overrides: str) -> tuple[TrainingState, int]:
+    """Train as on a GPU, which is looked at now and then only; count the looks."""
+    with pytest.MonkeyPatch.context() as patch, _Looks() as looks:
+        patch.setattr(loop, "runs_ahead", lambda _: True)
+        state, _ = run(directory, *overrides)
+    return state, looks.count
+
+
+def test_the_host_does_not_wait_for_a_gpu_within_a_step(tmp_path: Path) -> None:
+    overrides = ("trainer.epochs=1", "trainer.log_every=100")
+    looks = [
+        run_ahead(tmp_path / str(batches), *overrides, f"trainer.max_train_batches={batches}")[1]
+        for batches in (3, 12)
+    ]
+    assert looks[1] - looks[0] == 12 - 3  # how long a batch is, which the host has
+
+
+@pytest.mark.parametrize("log_every", [1, 3, 100])
+def test_steps_that_are_looked_at_later_have_the_same_faults_and_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_every: int
+) -> None:
+    overrides = (
+        *("trainer.epochs=2", "trainer.max_train_batches=8", f"trainer.log_every={log_every}"),
+        *("trainer.max_skipped_steps=3", "optimizer.schedule=constant"),
+        "optimizer.warmup_fraction=0",
+    )
+    states = []
+    for train in (run, run_ahead):
+        break_batches(monkeypatch, 2, 3, 11)
+        states.append(train(tmp_path / train.__name__, *overrides)[0])
+        monkeypatch.undo()
+    at_once, later = states
+    assert later.progress.faults == at_once.progress.faults
+    assert [fault["update"] for fault in later.progress.faults] == [1, 1, 8]
+    assert later.progress.history == at_once.progress.history
+    assert later.progress.update == 13
+    for one, other in zip(later.model.parameters(), at_once.model.parameters(), strict=True):
+        assert torch.equal(one, other)

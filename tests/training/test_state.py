@@ -42,8 +42,9 @@ def learn(state: TrainingState, updates: int) -> list[Tensor]:
         state.optimizer.step()
         state.optimizer.zero_grad()
         state.progress.update += 1
-        state.since_point.update(loss.detach(), logits_B.detach(), labels_B)
-        state.since_epoch.update(loss.detach(), logits_B.detach(), labels_B)
+        fine = torch.tensor(False)
+        for figures in (state.since_point, state.since_epoch):
+            figures.update(loss.detach(), logits_B.detach(), labels_B, fine)
         losses.append(loss.detach())
     return losses
 
