@@ -360,8 +360,6 @@ class RuntimeConfig:
     """`auto` takes a GPU where there is one."""
     precision: Precision
     """`auto` takes bfloat16 where the hardware has it natively, else float32."""
-    kernel: Kernel
-    """`auto` takes the compiled one where the processor and a compiler allow it."""
     threads: int | None
     """CPU threads; `None`: one per core that this process may use."""
     deterministic: bool
@@ -369,6 +367,9 @@ class RuntimeConfig:
     with the same number of threads."""
     cache_dir: str
     """Folder for tokenizers, encoded reviews, downloads and the kernel; safe to delete."""
+    kernel: Kernel = Kernel.auto
+    """`auto` takes the compiled one where the processor and a compiler allow it. (The default is
+    for checkpoints of before it was there.)"""
 
     def __post_init__(self) -> None:
         valid = self.threads is None or 1 <= self.threads <= 1024

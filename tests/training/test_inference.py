@@ -20,7 +20,7 @@ def test_logits_are_in_order_and_the_same_on_any_number_of_threads() -> None:
     found = []
     for threads in (1, 3):
         runtime = prepare(
-            RuntimeConfig(Device.cpu, Precision.float32, Kernel.plain, threads, False, ".")
+            RuntimeConfig(Device.cpu, Precision.float32, threads, False, ".", Kernel.plain)
         )
         found.append(predict_logits(model, texts, runtime))
         assert torch.get_num_threads() == threads  # training goes on as before

@@ -25,7 +25,7 @@ from sentiment.training.runtime import prepare, seed_everything
 from sentiment.training.state import Progress, TrainingState
 from tests.conftest import compose_train
 
-CPU = prepare(RuntimeConfig(Device.cpu, Precision.float32, Kernel.plain, 1, False, cache_dir="."))
+CPU = prepare(RuntimeConfig(Device.cpu, Precision.float32, 1, False, ".", Kernel.plain))
 
 
 def first_token_decides(count: int, seed: int) -> EncodedReviews:

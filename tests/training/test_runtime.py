@@ -10,9 +10,7 @@ CPU_HAS_BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def settings(device: Device, precision: Precision = Precision.auto) -> RuntimeConfig:
-    return RuntimeConfig(
-        device, precision, Kernel.plain, threads=2, deterministic=False, cache_dir="."
-    )
+    return RuntimeConfig(device, precision, 2, False, ".", Kernel.plain)
 
 
 def test_subnormal_numbers_are_flushed() -> None:
