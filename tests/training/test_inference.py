@@ -1,4 +1,7 @@
+import os
+
 import numpy as np
+import pytest
 import torch
 
 from sentiment.config import Device, Kernel, Precision, RuntimeConfig
@@ -8,8 +11,11 @@ from sentiment.training.inference import predict_logits
 from sentiment.training.runtime import prepare
 from tests.conftest import compose_train
 
+CACHE = os.environ["SENTIMENT_CACHE"]
 
-def test_logits_are_in_order_and_the_same_on_any_number_of_threads() -> None:
+
+@pytest.mark.parametrize("kernel", [Kernel.plain, Kernel.auto])
+def test_logits_are_in_order_and_the_same_on_any_number_of_threads(kernel: Kernel) -> None:
     torch.manual_seed(0)
     config = compose_train("model.hidden_size=32").model
     model = Classifier(torch.nn.Embedding(50, 8), config)
@@ -20,7 +26,7 @@ def test_logits_are_in_order_and_the_same_on_any_number_of_threads() -> None:
     found = []
     for threads in (1, 3):
         runtime = prepare(
-            RuntimeConfig(Device.cpu, Precision.float32, threads, False, ".", Kernel.plain)
+            RuntimeConfig(Device.cpu, Precision.float32, threads, False, CACHE, kernel)
         )
         found.append(predict_logits(model, texts, runtime))
         assert torch.get_num_threads() == threads  # training goes on as before
