@@ -52,7 +52,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     torch_version = environment["packages"]["torch"]
     axes.set_title(
-        f"{result['benchmark']}: {environment['device']}, {environment['threads']} threads, "
+        f"{result['benchmark']}: {environment['device']}, threads: {environment['threads']}, "
         f"torch {torch_version}",
         fontsize=10,
     )

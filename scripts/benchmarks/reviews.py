@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets, load_dataset
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from sentiment.config import DataSource, TrainConfig
-from sentiment.data.batches import shuffled_batches
+from sentiment.data.batches import sorted_batches
 from sentiment.data.encoded import EncodedReviews
 from sentiment.data.encoding import encode, fingerprint
 from sentiment.data.reviews import FEATURES, load_split
@@ -30,12 +31,22 @@ def encoded_reviews(config: TrainConfig) -> EncodedReviews:
     return encoded.truncate(config.tokenizer.max_length, config.tokenizer.truncation_side)
 
 
-def first_batches(config: TrainConfig, count: int) -> EncodedReviews:
-    """Whole batches of the first epoch: a small random draw would be mostly padding."""
+def typical_reviews(config: TrainConfig, count: int) -> EncodedReviews:
+    """Some of the training reviews, as long as they all are and hardly padded."""
     encoded = encoded_reviews(config)
-    size = config.trainer.batch_size
-    batches = shuffled_batches(encoded.lengths_N.numpy(), size, config.seed, epoch=0)
-    return encoded.select(np.concatenate(batches)[:count])
+    return encoded.select(spread(encoded.lengths_N.numpy(), config.trainer.batch_size, count))
+
+
+def spread(lengths_N: NDArray[np.int64], batch_size: int, count: int) -> NDArray[np.int64]:
+    """Rows of whole batches of similar length, at even distances from the longest to the shortest.
+
+    Few batches at random would be longer or shorter than all reviews by a third, few reviews at
+    random mostly padding.
+    """
+    batches = sorted_batches(lengths_N, batch_size)
+    wanted = min(-(-count // batch_size), len(batches))
+    middles = (np.arange(wanted) + 0.5) * len(batches) / wanted
+    return np.concatenate([batches[int(middle)] for middle in middles])[:count]
 
 
 def draw_test_texts(config: TrainConfig, count: int) -> list[str]:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from benchmarks import keras_example
-from benchmarks.reviews import first_batches
+from benchmarks.reviews import typical_reviews
 from benchmarks.roof import ROOF, rates
 from benchmarks.sides import PIPELINE, Benchmark, Figures, Group, Side, as_pipeline, as_usual
 from benchmarks.tutorial import TRAINING_BATCH, train_tutorial
@@ -57,7 +57,7 @@ def train_pipeline(reviews: EncodedReviews, config: TrainConfig, runtime: Runtim
 def measure_pipeline(count: int, overrides: list[str]) -> Figures:
     """This pipeline's loop."""
     config, runtime = as_pipeline(overrides)
-    reviews = first_batches(config, count)
+    reviews = typical_reviews(config, count)
     train_pipeline(reviews, config, runtime)
     seconds = train_pipeline(reviews, config, runtime)
     return rates(config, reviews.lengths_N, seconds, training=True)
@@ -85,7 +85,7 @@ def _measure(
     config: TrainConfig,
     count: int,
 ) -> Figures:
-    reviews = first_batches(config, count)
+    reviews = typical_reviews(config, count)
     train(reviews.select(np.arange(min(batch_size, len(reviews)))), config)
     return rates(config, reviews.lengths_N, train(reviews, config), training=True)
 
