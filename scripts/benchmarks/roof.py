@@ -1,0 +1,73 @@
+"""How much there is to compute, and how much of it the machine could do in a second."""
+
+import time
+
+import torch
+from torch import Tensor
+
+from benchmarks.sides import Figures, Group, Side, as_pipeline
+from sentiment.config import TrainConfig
+
+WIDTH = 2048
+SECONDS = 1.0
+
+
+def flops_per_token(config: TrainConfig) -> int:
+    """Floating-point operations that a token costs in the forward pass of the LSTM layers.
+
+    Each direction of a layer multiplies its input and its last state with four gates, an addition
+    going with each multiplication. What is not a matrix product (gates, dropout, embedding) does
+    not count, nor does the output layer, which a review passes once.
+    """
+    hidden = config.model.hidden_size
+    assert config.embeddings.dimension is not None
+    widths = [config.embeddings.dimension] + [2 * hidden] * (config.model.layers - 1)
+    return sum(2 * 2 * 4 * hidden * (width + hidden) for width in widths)
+
+
+def rates(config: TrainConfig, lengths_N: Tensor, seconds: float, training: bool) -> Figures:
+    """What reading these reviews in so many seconds comes to.
+
+    Args:
+        config: has the model's sizes.
+        lengths_N: tokens of each review that were read; padding is no useful work.
+        seconds: that it took.
+        training: the backward pass, which takes two products for each of the forward pass, is part
+            of it.
+    """
+    tokens = int(lengths_N.sum())
+    flops = tokens * flops_per_token(config) * (3 if training else 1)
+    return {
+        "reviews/s": len(lengths_N) / seconds,
+        "tokens/s": tokens / seconds,
+        "GFLOP/s": flops / seconds / 1e9,
+    }
+
+
+def measure_roof(count: int, overrides: list[str]) -> Figures:
+    """Multiply large matrices, in the side's number format, into memory already touched.
+
+    Args:
+        count: does not matter.
+        overrides: which number format.
+    """
+    _, runtime = as_pipeline(overrides)
+    dtype = getattr(torch, runtime.precision.value)
+    a, b = torch.rand(2, WIDTH, WIDTH).to(dtype)
+    product = torch.zeros_like(a)
+    seconds: list[float] = []
+    torch.mm(a, b, out=product)
+    while sum(seconds) < SECONDS:
+        started = time.perf_counter()
+        torch.mm(a, b, out=product)
+        seconds.append(time.perf_counter() - started)
+    return {"GFLOP/s": 2 * WIDTH**3 / sorted(seconds)[len(seconds) // 2] / 1e9}
+
+
+ROOF = Group(
+    (),
+    {
+        "float32": Side(measure_roof, ("runtime.precision=float32",)),
+        "bfloat16": Side(measure_roof, ("runtime.precision=bfloat16",)),
+    },
+)

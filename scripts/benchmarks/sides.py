@@ -1,0 +1,100 @@
+"""What a benchmark is made of: sides that run in turn, each in a process of its own."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from sentiment import cli
+from sentiment.config import Precision, TrainConfig
+from sentiment.training.runtime import Runtime, prepare
+
+Figures = dict[str, float]
+"""What one run of a side gave, by unit: `{"reviews/s": 20.1, "tokens/s": 5310.0}`."""
+
+PIPELINE: dict[str, tuple[str, ...]] = {
+    "pipeline, float32": ("runtime.precision=float32",),
+    "pipeline, bfloat16": ("runtime.precision=bfloat16",),
+}
+"""The ways to compute in which this pipeline trains and predicts, by the name of their rows."""
+
+
+class SkippedError(Exception):
+    """A side cannot run here; the message says why."""
+
+
+class Side(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        measure: is given how many reviews, and the command-line overrides.
+        overrides: that make this side what it is; they win over the user's.
+    """
+
+    measure: Callable[[int, list[str]], Figures]
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def precision(self) -> str:
+        """Of its products; all but this pipeline compute in float32."""
+        return "bfloat16" if "runtime.precision=bfloat16" in self.overrides else "float32"
+
+
+class Group(NamedTuple):
+    """Sides that compare with the first of them.
+
+    Attributes:
+        settings: overrides of all of them; the user's win.
+        sides: by name.
+    """
+
+    settings: tuple[str, ...]
+    sides: dict[str, Side]
+
+
+class Benchmark(NamedTuple):
+    """One table.
+
+    Attributes:
+        unit: of the figures that are compared.
+        groups: by name.
+        reviews: of each run, where not said otherwise; `None`: their number is no matter.
+    """
+
+    unit: str
+    groups: dict[str, Group]
+    reviews: int | None
+
+
+def compose_config(overrides: list[str]) -> TrainConfig:
+    """The configuration that these command-line overrides stand for.
+
+    Raises:
+        UserError, OmegaConfBaseException, HydraException: they are no settings.
+    """
+    cli.register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(cli.CONF)):
+        return cli.to_dataclass(compose("train", overrides), TrainConfig)
+
+
+def as_usual(overrides: list[str]) -> TrainConfig:
+    """The configuration, in a process that is as torch makes it, but for a given `threads`."""
+    config = compose_config(overrides)
+    if config.runtime.threads is not None:
+        torch.set_num_threads(config.runtime.threads)
+    return config
+
+
+def as_pipeline(overrides: list[str]) -> tuple[TrainConfig, Runtime]:
+    """The configuration, in a process that is set up as this pipeline's are.
+
+    Raises:
+        SkippedError: bfloat16 on a processor that would only emulate it.
+    """
+    config = compose_config(overrides)
+    native = prepare(replace(config.runtime, precision=Precision.auto)).precision
+    if config.runtime.precision is Precision.bfloat16 is not native:
+        raise SkippedError("this processor has no bfloat16 of its own")
+    return config, prepare(config.runtime)
