@@ -9,8 +9,11 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, normalizers
 from tokenizers.models import BPE, Model, WordLevel, WordPiece
 from tokenizers.normalizers import NFC, Lowercase, Normalizer, Replace
@@ -19,6 +22,7 @@ from tokenizers.trainers import BpeTrainer, Trainer, WordLevelTrainer, WordPiece
 
 from sentiment.config import TokenizerConfig, TokenizerModel
 from sentiment.errors import UserError
+from sentiment.text.pieces import TAG, piecewise_ids
 
 PAD, UNK = "<pad>", "<unk>"
 PAD_ID, UNK_ID = 0, 1
@@ -27,7 +31,7 @@ MAX_ALPHABET = 1000
 # What to clean, in this order. U+0080 to U+009F are punctuation of Windows-1252 that was read as
 # Latin-1 somewhere on its way: 3.2 % of the IMDB reviews have some.
 REPLACEMENTS = (
-    (Regex(r"</?[a-zA-Z][^<>]{0,40}>"), " "),
+    (Regex(TAG), " "),
     ("&quot;", '"'),
     ("&amp;", "&"),
     (Regex(r"&(?:apos|#0?39|#8217);"), "'"),
@@ -97,22 +101,46 @@ def parse_tokenizer(content: bytes) -> Tokenizer:
     return tokenizer
 
 
-def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text, on all cores, without special tokens.
+def token_ids(
+    tokenizer: Tokenizer, texts: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token ids of texts, on all cores, without special tokens.
 
     A text without any token becomes a single `<unk>`.
+
+    Returns:
+        The ids of all texts, one after the other, and how many each has.
 
     Raises:
         UserError: a tokenizer whose parts do not fit together, as only a damaged file has them.
     """
-    nothing = [unknown_id(tokenizer)]
     try:
-        encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        if _splits_at_spaces(tokenizer):
+            ids, lengths_N = piecewise_ids(tokenizer, texts)
+        else:
+            encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            lengths_N = np.array([len(encoding) for encoding in encodings], np.int64)
+            ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), np.int64)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of the library's own code is no Exception
         raise UserError(f"the tokenizer cannot encode a text: {error}") from error
-    return [encoding.ids or nothing for encoding in encodings]
+    empty_N = lengths_N == 0
+    ids = np.insert(ids, lengths_N.cumsum()[empty_N], unknown_id(tokenizer))
+    return ids, lengths_N + empty_N
+
+
+def _splits_at_spaces(tokenizer: Tokenizer) -> bool:
+    """Whether it cleans and splits as those made here do, whatever its vocabulary."""
+    ours = _empty_tokenizer(TokenizerModel.word)
+    ours.add_special_tokens([PAD, UNK])
+    return (
+        tokenizer.normalizer.__getstate__() == ours.normalizer.__getstate__()
+        and tokenizer.pre_tokenizer.__getstate__() == ours.pre_tokenizer.__getstate__()
+        and tokenizer.get_added_tokens_decoder() == ours.get_added_tokens_decoder()
+        and tokenizer.post_processor is tokenizer.truncation is tokenizer.padding is None
+        and getattr(tokenizer.model, "dropout", None) is None
+    )
 
 
 def unknown_id(tokenizer: Tokenizer) -> int:
