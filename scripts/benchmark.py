@@ -148,7 +148,7 @@ def measure_inference(side: str, count: int, overrides: list[str]) -> float:
     config = compose_config(overrides)
     cache_dir = Path(os.path.expanduser(config.runtime.cache_dir))
     reviews = load_split(config.data, "test")
-    parts = (part["text"] for part in reviews.iter(1000))
+    parts = (part["text"] for part in reviews.iter(10_000))
     tokenizer = cached_tokenizer(parts, fingerprint(reviews), config.tokenizer, cache_dir)
     seed_everything(config.seed)
     assert config.embeddings.dimension is not None
@@ -188,7 +188,7 @@ def measure_training(side: str, count: int, overrides: list[str]) -> float:
         prepare(config.runtime)
     train = load_split(config.data, "train")
     sha256, cache_dir = fingerprint(train), Path(os.path.expanduser(config.runtime.cache_dir))
-    texts = (part["text"] for part in train.iter(1000))
+    texts = (part["text"] for part in train.iter(10_000))
     tokenizer = cached_tokenizer(texts, sha256, config.tokenizer, cache_dir)
     encoded = encode(train, sha256, tokenizer, cache_dir)
     # Whole batches of the first epoch: a small random draw would be mostly padding.

@@ -7,6 +7,7 @@ Shapes: N texts, P pieces of them all, D distinct ones.
 """
 
 import re
+import sys
 from collections.abc import Sequence
 from itertools import chain, pairwise
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from tokenizers.trainers import WordLevelTrainer
 
 REST_OF_TAG = r"/?[a-zA-Z][^<>]{0,40}>"
 TAG = f"<{REST_OF_TAG}"
@@ -34,28 +36,56 @@ def piecewise_ids(
     Returns:
         The ids of all texts, one after the other, and how many each has, `[N]`.
     """
-    untagged = pa.array([SPACED_TAG.sub(" ", text) for text in texts], pa.large_string())
-    pieces_N = pc.split_pattern(untagged, " ")
-    pieces_P = pieces_N.flatten().dictionary_encode()
+    pieces_N, pieces_P = _cut(texts)
     ids_P = _tokenize(tokenizer, pieces_P.dictionary).take(pieces_P.indices)
     ends = ids_P.offsets.to_numpy()[pieces_N.offsets.to_numpy()]
     return ids_P.values.to_numpy(), np.diff(ends)
 
 
-def _tokenize(tokenizer: Tokenizer, pieces_D: pa.LargeStringArray) -> pa.LargeListArray:
-    """The token ids of each piece.
+def count_words(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, int]:
+    """How often each word occurs.
 
-    A call costs as much as twenty characters do, so many pieces make up one text, and where a
-    token begins tells whose it is. A `<` ends such a text, lest several pieces look like a tag.
+    Args:
+        tokenizer: of the words made here; it learns those of the texts.
+        texts: N texts.
+    """
+    _, pieces_P = _cut(texts)
+    pieces_D = pieces_P.dictionary
+    every_word = WordLevelTrainer(vocab_size=sys.maxsize, show_progress=False)
+    tokenizer.train_from_iterator(_join(pieces_D)[0], every_word)
+    ids_D = _tokenize(tokenizer, pieces_D)
+    occurrences_D = np.bincount(pieces_P.indices, minlength=len(pieces_D))
+    weights = np.repeat(occurrences_D, ids_D.value_lengths())
+    counts_V = np.bincount(ids_D.values, weights).astype(np.int64).tolist()
+    return {word: counts_V[index] for word, index in tokenizer.get_vocab().items()}
+
+
+def _cut(texts: Sequence[str]) -> tuple[pa.LargeListArray, pa.DictionaryArray]:
+    """The pieces of each text, and all of them as indices of the distinct ones."""
+    untagged = pa.array([SPACED_TAG.sub(" ", text) for text in texts], pa.large_string())
+    pieces_N = pc.split_pattern(untagged, " ")
+    return pieces_N, pieces_N.flatten().dictionary_encode()
+
+
+def _join(pieces_D: pa.LargeStringArray) -> tuple[list[str], list[int]]:
+    """Texts of many pieces each, and which of the pieces begins each text.
+
+    A call of the tokenizer costs as much as twenty characters do. A `<` ends a text, lest several
+    pieces look like a tag.
     """
     pieces = pieces_D.to_pylist()
     less = np.flatnonzero(pc.match_substring(pieces_D, "<").to_numpy(zero_copy_only=False))
     bounds = sorted({*range(0, len(pieces), PIECES_AT_ONCE), *(less + 1).tolist(), len(pieces)})
-    texts = [" ".join(pieces[start:end]) for start, end in pairwise(bounds)]
+    return [" ".join(pieces[start:end]) for start, end in pairwise(bounds)], bounds[:-1]
+
+
+def _tokenize(tokenizer: Tokenizer, pieces_D: pa.LargeStringArray) -> pa.LargeListArray:
+    """The token ids of each piece: where a token begins tells whose it is."""
+    texts, firsts = _join(pieces_D)
     encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
 
     ends_D = (pc.utf8_length(pieces_D).to_numpy() + 1).cumsum()
-    shifts = np.concatenate(([0], ends_D))[bounds[:-1]].tolist()
+    shifts = np.concatenate(([0], ends_D))[firsts].tolist()
     places = (
         shift + start
         for shift, encoding in zip(shifts, encodings, strict=True)
@@ -63,4 +93,4 @@ def _tokenize(tokenizer: Tokenizer, pieces_D: pa.LargeStringArray) -> pa.LargeLi
     )
     piece = np.searchsorted(ends_D, np.fromiter(places, np.int64), side="right")
     ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), np.int64)
-    return pa.LargeListArray.from_arrays(np.searchsorted(piece, np.arange(len(pieces) + 1)), ids)
+    return pa.LargeListArray.from_arrays(np.searchsorted(piece, np.arange(len(pieces_D) + 1)), ids)

@@ -8,6 +8,7 @@ the cleaning included, lives inside `tokenizer.json`.
 import contextlib
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -18,11 +19,11 @@ from tokenizers import Regex, Tokenizer, normalizers
 from tokenizers.models import BPE, Model, WordLevel, WordPiece
 from tokenizers.normalizers import NFC, Lowercase, Normalizer, Replace
 from tokenizers.pre_tokenizers import Split
-from tokenizers.trainers import BpeTrainer, Trainer, WordLevelTrainer, WordPieceTrainer
+from tokenizers.trainers import BpeTrainer, Trainer, WordPieceTrainer
 
 from sentiment.config import TokenizerConfig, TokenizerModel
 from sentiment.errors import UserError
-from sentiment.text.pieces import TAG, piecewise_ids
+from sentiment.text.pieces import TAG, count_words, piecewise_ids
 
 PAD, UNK = "<pad>", "<unk>"
 PAD_ID, UNK_ID = 0, 1
@@ -171,38 +172,12 @@ def _empty_tokenizer(model: TokenizerModel) -> Tokenizer:
     return tokenizer
 
 
-def _trainer(config: TokenizerConfig) -> Trainer:
-    size, frequency, special = config.vocabulary_size, config.min_frequency, [PAD, UNK]
-    if config.model is TokenizerModel.word:
-        return WordLevelTrainer(
-            vocab_size=size, min_frequency=frequency, special_tokens=special, show_progress=False
-        )
-    # Pieces bear no mark of where in a word they stand: marked ones the library numbers in the
-    # order of a hash table, and no two trainings would agree.
-    alphabet = min(MAX_ALPHABET, size - len(special))
-    if config.model is TokenizerModel.bpe:
-        return BpeTrainer(
-            vocab_size=size,
-            min_frequency=frequency,
-            special_tokens=special,
-            limit_alphabet=alphabet,
-            show_progress=False,
-        )
-    return WordPieceTrainer(
-        vocab_size=size,
-        min_frequency=frequency,
-        special_tokens=special,
-        limit_alphabet=alphabet,
-        continuing_subword_prefix="",
-        show_progress=False,
-    )
-
-
 def train_tokenizer(texts: Iterable[list[str]], config: TokenizerConfig) -> Tokenizer:
     """Learn a vocabulary.
 
     Args:
-        texts: batches of training reviews; nothing else may be in there.
+        texts: batches of training reviews; nothing else may be in there. Words are counted batch by
+            batch, the faster the larger they are.
         config: kind and size of the vocabulary, and least frequency of its entries.
 
     Returns:
@@ -212,13 +187,50 @@ def train_tokenizer(texts: Iterable[list[str]], config: TokenizerConfig) -> Toke
         UserError: no word occurs often enough.
     """
     tokenizer = _empty_tokenizer(config.model)
-    tokenizer.train_from_iterator(texts, _trainer(config))
+    if config.model is TokenizerModel.word:
+        tokenizer.model = _learn_words(texts, config)
+        tokenizer.add_special_tokens([PAD, UNK])
+    else:
+        tokenizer.train_from_iterator(texts, _trainer(config))
     if tokenizer.get_vocab_size() == UNK_ID + 1:
         raise UserError(
             f"no word occurs {config.min_frequency} times in the training reviews: "
             "lower tokenizer.min_frequency or give more reviews"
         )
     return tokenizer
+
+
+def _learn_words(texts: Iterable[list[str]], config: TokenizerConfig) -> WordLevel:
+    counts: Counter[str] = Counter()
+    for batch in texts:
+        counts.update(count_words(_empty_tokenizer(TokenizerModel.word), batch))
+    frequent = [word for word, count in counts.items() if count >= config.min_frequency]
+    words = [PAD, UNK, *sorted(frequent, key=lambda word: (-counts[word], word))]
+    vocabulary = {word: index for index, word in enumerate(words[: config.vocabulary_size])}
+    return WordLevel(vocabulary, unk_token=UNK)
+
+
+def _trainer(config: TokenizerConfig) -> Trainer:
+    size, special = config.vocabulary_size, [PAD, UNK]
+    # Pieces bear no mark of where in a word they stand: marked ones the library numbers in the
+    # order of a hash table, and no two trainings would agree.
+    alphabet = min(MAX_ALPHABET, size - len(special))
+    if config.model is TokenizerModel.bpe:
+        return BpeTrainer(
+            vocab_size=size,
+            min_frequency=config.min_frequency,
+            special_tokens=special,
+            limit_alphabet=alphabet,
+            show_progress=False,
+        )
+    return WordPieceTrainer(
+        vocab_size=size,
+        min_frequency=config.min_frequency,
+        special_tokens=special,
+        limit_alphabet=alphabet,
+        continuing_subword_prefix="",
+        show_progress=False,
+    )
 
 
 def cached_tokenizer(

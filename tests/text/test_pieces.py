@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from sentiment.config import TokenizerConfig, TokenizerModel, TruncationSide
 from sentiment.text.tokenizer import token_ids, train_tokenizer
@@ -48,6 +48,26 @@ def expect_ids_of_whole_texts(tokenizer: Tokenizer, texts: list[str]) -> None:
 @example(TokenizerModel.word, ["", " ", "<br />", "  a  film "])
 def test_pieces_have_the_ids_of_the_whole_text(model: TokenizerModel, texts: list[str]) -> None:
     expect_ids_of_whole_texts(TOKENIZERS[model], texts)
+
+
+@settings(max_examples=FUZZ_EXAMPLES, deadline=None)
+@given(st.lists(texts, max_size=3), st.integers(3, 40), st.integers(1, 3))
+@example([["<unk> <b a>film</b> <pad>", "a <b"], ["c> film"]], 40, 1)
+def test_words_are_numbered_as_the_librarys_trainer_does(
+    batches: list[list[str]], size: int, min_frequency: int
+) -> None:
+    batches = [*batches, ["film " * 3]]
+    config = TokenizerConfig(
+        TokenizerModel.word, size, min_frequency, None, None, TruncationSide.left
+    )
+    ours = train_tokenizer(batches, config)
+    theirs = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    theirs.normalizer, theirs.pre_tokenizer = ours.normalizer, ours.pre_tokenizer
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=size, min_frequency=min_frequency, special_tokens=["<pad>", "<unk>"]
+    )
+    theirs.train_from_iterator(batches, trainer)
+    assert ours.to_str() == theirs.to_str()
 
 
 def test_more_pieces_than_are_tokenized_at_once() -> None:
