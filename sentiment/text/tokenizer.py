@@ -140,7 +140,6 @@ def _splits_at_spaces(tokenizer: Tokenizer) -> bool:
         and tokenizer.pre_tokenizer.__getstate__() == ours.pre_tokenizer.__getstate__()
         and tokenizer.get_added_tokens_decoder() == ours.get_added_tokens_decoder()
         and tokenizer.post_processor is tokenizer.truncation is tokenizer.padding is None
-        and getattr(tokenizer.model, "dropout", None) is None
     )
 
 
