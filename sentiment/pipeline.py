@@ -139,7 +139,7 @@ def load_data(config: TrainConfig, runtime: Runtime, loaded: Checkpoint | None) 
     config.data.negative, config.data.positive = label_names(splits["train"])
     sha256 = {name: fingerprint(reviews) for name, reviews in splits.items()}
     if loaded is None:
-        texts = (part["text"] for part in splits["train"].iter(1000))
+        texts = (part["text"] for part in splits["train"].iter(10_000))
         tokenizer = build_tokenizer(texts, sha256["train"], config.tokenizer, runtime.cache_dir)
     else:
         tokenizer = loaded.tokenizer

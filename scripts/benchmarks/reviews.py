@@ -20,7 +20,7 @@ def training_reviews(config: TrainConfig) -> tuple[Dataset, str, Tokenizer]:
     """All training reviews, none set aside, their hash, and the tokenizer learned from them."""
     train = load_split(config.data, "train")
     sha256 = fingerprint(train)
-    texts = (part["text"] for part in train.iter(1000))
+    texts = (part["text"] for part in train.iter(10_000))
     tokenizer = cached_tokenizer(texts, sha256, config.tokenizer, cache_dir(config))
     return train, sha256, tokenizer
 

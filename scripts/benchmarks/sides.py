@@ -15,8 +15,10 @@ Figures = dict[str, float]
 """What one run of a side gave, by unit: `{"reviews/s": 20.1, "tokens/s": 5310.0}`."""
 
 PIPELINE: dict[str, tuple[str, ...]] = {
-    "pipeline, float32": ("runtime.precision=float32",),
-    "pipeline, bfloat16": ("runtime.precision=bfloat16",),
+    "pipeline, float32, plain": ("runtime.precision=float32", "runtime.kernel=plain"),
+    "pipeline, float32, compiled": ("runtime.precision=float32", "runtime.kernel=compiled"),
+    "pipeline, bfloat16, plain": ("runtime.precision=bfloat16", "runtime.kernel=plain"),
+    "pipeline, bfloat16, compiled": ("runtime.precision=bfloat16", "runtime.kernel=compiled"),
 }
 """The ways to compute in which this pipeline trains and predicts, by the name of their rows."""
 

@@ -5,7 +5,6 @@ Shapes: N texts, one after the other.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Self
 
 import numpy as np
@@ -73,9 +72,7 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> EncodedTexts:
     Raises:
         UserError: a tokenizer whose parts do not fit together.
     """
-    lists = token_ids(tokenizer, texts)
-    lengths_N = torch.tensor([len(ids) for ids in lists], dtype=torch.int64)
-    ids = torch.from_numpy(np.fromiter(chain.from_iterable(lists), np.int64))
+    ids, lengths_N = map(torch.from_numpy, token_ids(tokenizer, texts))
     if len(ids) and int(ids.max()) >= vocabulary_size(tokenizer):
         raise UserError(
             f"the checkpoint's tokenizer gives the id {int(ids.max())}, expected less than the "

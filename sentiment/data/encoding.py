@@ -38,26 +38,27 @@ def encode(
         OSError: the cache folder cannot be made.
     """
 
-    def encode_batch(texts: list[str]) -> dict[str, list[list[int]]]:
-        return {"ids": token_ids(tokenizer, texts)}
+    def encode_batch(batch: pa.Table) -> pa.Table:
+        ids, lengths_N = token_ids(tokenizer, batch["text"].to_pylist())
+        ends = np.concatenate(([0], lengths_N.cumsum()))
+        lists = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(ids, pa.int32()))
+        return pa.table({"ids": lists, "label": batch["label"]})
 
     key = hashlib.sha256(f"{data_fingerprint} {tokenizer.to_str()}".encode()).hexdigest()[:32]
     cache_dir.mkdir(parents=True, exist_ok=True)
     path = cache_dir / f"encoded-{key}.arrow"
     if path.exists() and not _is_readable(path):
         path.unlink()
-    encoded = reviews.map(
+    encoded = reviews.with_format("arrow").map(
         encode_batch,
-        input_columns="text",
-        remove_columns="text",
         batched=True,
-        batch_size=2000,
+        batch_size=10_000,
         features=FEATURES,
         cache_file_name=str(path),
         new_fingerprint=key,
         desc="encoding reviews",
     )
-    table = encoded.with_format("arrow")[:]
+    table = encoded[:]
     lists = table["ids"].combine_chunks()
     offsets = torch.from_numpy(lists.offsets.to_numpy().astype(np.int64))
     return EncodedReviews(

@@ -8,17 +8,22 @@ the cleaning included, lives inside `tokenizer.json`.
 import contextlib
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, normalizers
 from tokenizers.models import BPE, Model, WordLevel, WordPiece
 from tokenizers.normalizers import NFC, Lowercase, Normalizer, Replace
 from tokenizers.pre_tokenizers import Split
-from tokenizers.trainers import BpeTrainer, Trainer, WordLevelTrainer, WordPieceTrainer
+from tokenizers.trainers import BpeTrainer, Trainer, WordPieceTrainer
 
 from sentiment.config import TokenizerConfig, TokenizerModel
 from sentiment.errors import UserError
+from sentiment.text.pieces import TAG, count_words, piecewise_ids
 
 PAD, UNK = "<pad>", "<unk>"
 PAD_ID, UNK_ID = 0, 1
@@ -27,7 +32,7 @@ MAX_ALPHABET = 1000
 # What to clean, in this order. U+0080 to U+009F are punctuation of Windows-1252 that was read as
 # Latin-1 somewhere on its way: 3.2 % of the IMDB reviews have some.
 REPLACEMENTS = (
-    (Regex(r"</?[a-zA-Z][^<>]{0,40}>"), " "),
+    (Regex(TAG), " "),
     ("&quot;", '"'),
     ("&amp;", "&"),
     (Regex(r"&(?:apos|#0?39|#8217);"), "'"),
@@ -97,22 +102,45 @@ def parse_tokenizer(content: bytes) -> Tokenizer:
     return tokenizer
 
 
-def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text, on all cores, without special tokens.
+def token_ids(
+    tokenizer: Tokenizer, texts: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token ids of texts, on all cores, without special tokens.
 
     A text without any token becomes a single `<unk>`.
+
+    Returns:
+        The ids of all texts, one after the other, and how many each has.
 
     Raises:
         UserError: a tokenizer whose parts do not fit together, as only a damaged file has them.
     """
-    nothing = [unknown_id(tokenizer)]
     try:
-        encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        if _splits_at_spaces(tokenizer):
+            ids, lengths_N = piecewise_ids(tokenizer, texts)
+        else:
+            encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            lengths_N = np.array([len(encoding) for encoding in encodings], np.int64)
+            ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), np.int64)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of the library's own code is no Exception
         raise UserError(f"the tokenizer cannot encode a text: {error}") from error
-    return [encoding.ids or nothing for encoding in encodings]
+    empty_N = lengths_N == 0
+    ids = np.insert(ids, lengths_N.cumsum()[empty_N], unknown_id(tokenizer))
+    return ids, lengths_N + empty_N
+
+
+def _splits_at_spaces(tokenizer: Tokenizer) -> bool:
+    """Whether it cleans and splits as those made here do, whatever its vocabulary."""
+    ours = _empty_tokenizer(TokenizerModel.word)
+    ours.add_special_tokens([PAD, UNK])
+    return (
+        tokenizer.normalizer.__getstate__() == ours.normalizer.__getstate__()
+        and tokenizer.pre_tokenizer.__getstate__() == ours.pre_tokenizer.__getstate__()
+        and tokenizer.get_added_tokens_decoder() == ours.get_added_tokens_decoder()
+        and tokenizer.post_processor is tokenizer.truncation is tokenizer.padding is None
+    )
 
 
 def unknown_id(tokenizer: Tokenizer) -> int:
@@ -143,38 +171,12 @@ def _empty_tokenizer(model: TokenizerModel) -> Tokenizer:
     return tokenizer
 
 
-def _trainer(config: TokenizerConfig) -> Trainer:
-    size, frequency, special = config.vocabulary_size, config.min_frequency, [PAD, UNK]
-    if config.model is TokenizerModel.word:
-        return WordLevelTrainer(
-            vocab_size=size, min_frequency=frequency, special_tokens=special, show_progress=False
-        )
-    # Pieces bear no mark of where in a word they stand: marked ones the library numbers in the
-    # order of a hash table, and no two trainings would agree.
-    alphabet = min(MAX_ALPHABET, size - len(special))
-    if config.model is TokenizerModel.bpe:
-        return BpeTrainer(
-            vocab_size=size,
-            min_frequency=frequency,
-            special_tokens=special,
-            limit_alphabet=alphabet,
-            show_progress=False,
-        )
-    return WordPieceTrainer(
-        vocab_size=size,
-        min_frequency=frequency,
-        special_tokens=special,
-        limit_alphabet=alphabet,
-        continuing_subword_prefix="",
-        show_progress=False,
-    )
-
-
 def train_tokenizer(texts: Iterable[list[str]], config: TokenizerConfig) -> Tokenizer:
     """Learn a vocabulary.
 
     Args:
-        texts: batches of training reviews; nothing else may be in there.
+        texts: batches of training reviews; nothing else may be in there. Words are counted batch by
+            batch, the faster the larger they are.
         config: kind and size of the vocabulary, and least frequency of its entries.
 
     Returns:
@@ -184,13 +186,50 @@ def train_tokenizer(texts: Iterable[list[str]], config: TokenizerConfig) -> Toke
         UserError: no word occurs often enough.
     """
     tokenizer = _empty_tokenizer(config.model)
-    tokenizer.train_from_iterator(texts, _trainer(config))
+    if config.model is TokenizerModel.word:
+        tokenizer.model = _learn_words(texts, config)
+        tokenizer.add_special_tokens([PAD, UNK])
+    else:
+        tokenizer.train_from_iterator(texts, _trainer(config))
     if tokenizer.get_vocab_size() == UNK_ID + 1:
         raise UserError(
             f"no word occurs {config.min_frequency} times in the training reviews: "
             "lower tokenizer.min_frequency or give more reviews"
         )
     return tokenizer
+
+
+def _learn_words(texts: Iterable[list[str]], config: TokenizerConfig) -> WordLevel:
+    counts: Counter[str] = Counter()
+    for batch in texts:
+        counts.update(count_words(_empty_tokenizer(TokenizerModel.word), batch))
+    frequent = [word for word, count in counts.items() if count >= config.min_frequency]
+    words = [PAD, UNK, *sorted(frequent, key=lambda word: (-counts[word], word))]
+    vocabulary = {word: index for index, word in enumerate(words[: config.vocabulary_size])}
+    return WordLevel(vocabulary, unk_token=UNK)
+
+
+def _trainer(config: TokenizerConfig) -> Trainer:
+    size, special = config.vocabulary_size, [PAD, UNK]
+    # Pieces bear no mark of where in a word they stand: marked ones the library numbers in the
+    # order of a hash table, and no two trainings would agree.
+    alphabet = min(MAX_ALPHABET, size - len(special))
+    if config.model is TokenizerModel.bpe:
+        return BpeTrainer(
+            vocab_size=size,
+            min_frequency=config.min_frequency,
+            special_tokens=special,
+            limit_alphabet=alphabet,
+            show_progress=False,
+        )
+    return WordPieceTrainer(
+        vocab_size=size,
+        min_frequency=config.min_frequency,
+        special_tokens=special,
+        limit_alphabet=alphabet,
+        continuing_subword_prefix="",
+        show_progress=False,
+    )
 
 
 def cached_tokenizer(
