@@ -16,7 +16,7 @@ from sentiment.config import TrainConfig
 from sentiment.data.batches import collate, pad, sorted_batches
 from sentiment.data.encoded import EncodedReviews, EncodedTexts
 from sentiment.model.classifier import Classifier
-from sentiment.text.tokenizer import PAD_ID, UNK_ID, token_ids
+from sentiment.text.tokenizer import PAD_ID, UNK_ID
 
 TRAINING_BATCH = 30
 INFERENCE_BATCH = 64
@@ -95,7 +95,8 @@ def predict_one_at_a_time(
     probabilities = []
     with torch.no_grad():
         for text in texts:
-            ids_T1 = torch.tensor(token_ids(tokenizer, [text])[0][-(max_length or 0) :])[:, None]
+            ids = tokenizer.encode(text).ids or [UNK_ID]
+            ids_T1 = torch.tensor(ids[-(max_length or 0) :])[:, None]
             probabilities.append(torch.sigmoid(model(ids_T1, torch.tensor([len(ids_T1)]))).item())
     return probabilities
 
