@@ -16,7 +16,7 @@ from benchmarks.memory import peak_of, peak_so_far
 from benchmarks.reviews import spread
 from benchmarks.sides import Benchmark, Group, Side
 from benchmarks.tutorial import predict_one_at_a_time, predict_packed
-from sentiment.config import Precision
+from sentiment.config import Kernel, Precision
 from sentiment.data.encoded import encode_texts
 from sentiment.training.checkpoint import load_checkpoint
 from sentiment.training.inference import predict_logits
@@ -121,7 +121,7 @@ def test_all_ways_to_predict_give_the_same(tmp_path: Path) -> None:
     texts = ["good", "bad but good , good and long", "long", "", "unheard of", "so so bad"] * 3
     checkpoint = load_checkpoint(write_checkpoint(tmp_path / "checkpoint", texts))
     ids = encode_texts(checkpoint.tokenizer, texts)
-    runtime = Runtime(torch.device("cpu"), Precision.float32, tmp_path)
+    runtime = Runtime(torch.device("cpu"), Precision.float32, Kernel.plain, tmp_path)
     expected_N = predict_logits(checkpoint.build_model(), ids, runtime)
     assert expected_N.unique().numel() > 3
     packed_N = predict_packed(tutorial_model(checkpoint, packed=True), ids)
