@@ -33,7 +33,7 @@ from sentiment.data.encoding import fingerprint
 from sentiment.data.reviews import labels_of, load_splits
 from sentiment.errors import UserError
 from sentiment.report.metrics import binary_metrics
-from sentiment.report.results import (
+from sentiment.report.result import (
     Result,
     describe_split,
     require_same_command,

@@ -13,6 +13,7 @@ seed whose raw file is there is not run again, a run that was stopped goes on.
 import argparse
 import csv
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from scipy import stats
 from sentiment import cli
 from sentiment.config import SplitKind, TrainConfig
 from sentiment.errors import UserError
-from sentiment.report.results import (
+from sentiment.report.result import (
     Result,
     describe_split,
     read_results,
@@ -56,10 +57,11 @@ class Summary(NamedTuple):
 
 def summarize(values: Sequence[float]) -> Summary:
     """Mean, standard deviation, and the 95 % interval of the mean by Student's t."""
-    if len(values) < 2:
-        return Summary(len(values), mean(values), None, None)
-    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    return Summary(len(values), mean(values), stdev(values), (float(low), float(high)))
+    count, center = len(values), mean(values)
+    if count < 2:
+        return Summary(count, center, None, None)
+    half = float(stats.t.ppf(0.975, count - 1)) * stdev(values) / math.sqrt(count)
+    return Summary(count, center, stdev(values), (center - half, center + half))
 
 
 def compare(first: Sequence[Result], second: Sequence[Result]) -> tuple[float, float, float]:
@@ -164,8 +166,10 @@ def report(results: dict[str, list[Result]], name: str, other: str) -> Iterator[
         yield f"{wanted}: {_percent(summarize(_accuracies(results[wanted], 'test')))} on test"
     first, second = results[name], results[other]
     difference, low, high = (100 * figure for figure in compare(first, second))
-    reviews = len(first[0].right_N)
-    yield f"{difference:+.2f} points, by {reviews} reviews {low:+.2f} to {high:+.2f} (95 %)"
+    yield (
+        f"{difference:+.2f} points of test accuracy, 95 % interval over the "
+        f"{len(first[0].right_N)} reviews {low:+.2f} to {high:+.2f}"
+    )
     for a in first:
         for b in second:
             if (a.seed, a.split) == (b.seed, b.split):
@@ -185,7 +189,7 @@ def table(results: dict[str, list[Result]]) -> str:
     every = [result for runs in results.values() for result in runs]
     require_same_tests(every)
     lines = [
-        "| row | command | validation | test | 95 % interval | runs | time of one |",
+        "| row | command | validation | test | 95 % interval of the mean | runs | time of one |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in sorted(results, key=lambda name: mean(_accuracies(results[name], "test"))):
@@ -201,15 +205,16 @@ def table(results: dict[str, list[Result]]) -> str:
 def gaps(results: Sequence[Result]) -> Iterator[str]:
     """How far validation accuracy is off test accuracy, for each kind of split."""
     for kind in SplitKind:
-        gaps = [
+        points = [
             100 * (result.metrics["validation/accuracy"] - result.metrics["test/accuracy"])
             for result in results
             if result.split["kind"] == kind.value
         ]
-        if gaps:
+        if points:
             yield (
-                f"With a {kind.value} split, validation is {mean(map(abs, gaps)):.2f} points off "
-                f"test accuracy on average ({mean(gaps):+.2f} with the sign; {len(gaps)} runs)."
+                f"With a {kind.value} split, validation accuracy is {mean(map(abs, points)):.2f} "
+                "points off test accuracy on average "
+                f"({mean(points):+.2f} with its sign; runs: {len(points)})."
             )
 
 
