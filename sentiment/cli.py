@@ -1,5 +1,6 @@
 """From a command line to a validated configuration, and from a mistake to one line and code 2."""
 
+import contextlib
 import difflib
 import os
 import secrets
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import hydra
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import MissingConfigException, OverrideParseException
@@ -109,6 +111,34 @@ def run(
         _exit(explain(error, schema))
     finally:
         os.environ["HYDRA_FULL_ERROR"] = full_error
+
+
+def compose_train(overrides: list[str]) -> TrainConfig:
+    """The settings that these overrides of `python -m sentiment.train` stand for.
+
+    Raises:
+        UserError: an override that cannot be used.
+    """
+    register()
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+            return to_dataclass(compose("train", overrides), TrainConfig)
+    except Exception as error:
+        raise UserError(explain(error, TrainConfig)) from error
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """What a script runs in: a user's mistake is one line on standard error, and exit code 2."""
+    try:
+        yield
+    except (UserError, OSError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        _exit(explain(error, TrainConfig))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def to_dataclass(settings: DictConfig, schema: type[Config]) -> Config:

@@ -29,6 +29,13 @@ class DataSource(Enum):
     files = "files"
 
 
+class SplitKind(Enum):
+    """What is drawn for validation: reviews that belong together, or single ones."""
+
+    grouped = "grouped"
+    random = "random"
+
+
 class TokenizerModel(Enum):
     """What a token is."""
 
@@ -164,7 +171,10 @@ class SplitConfig:
     validation_fraction: float
     """Share of the training reviews, in (0, 1)."""
     seed: int
-    """Chooses the blocks; apart from the run's own seed, so that runs stay comparable."""
+    """Chooses which; apart from the run's own seed, so that runs stay comparable."""
+    kind: SplitKind = SplitKind.grouped
+    """`grouped`: contiguous blocks of IMDB's order, where reviews of a film are neighbours, and the
+    groups of `data.group_column`. `random` ignores both, and so overstates test accuracy."""
 
     def __post_init__(self) -> None:
         fraction = self.validation_fraction
@@ -405,6 +415,9 @@ class TrainConfig:
         if self.data.source is DataSource.files:
             expected = "a file to train on (data.train=reviews.csv)"
             _require(self.data.train is not None, "data.train", None, expected)
+        is_random, column = self.split.kind is SplitKind.random, self.data.group_column
+        expected = f"grouped with data.group_column={column}"
+        _require(not (is_random and column is not None), "split.kind", "random", expected)
         if self.init_from is not None:
             vectors, tokenizer = self.embeddings.source, self.tokenizer.path
             comes = "with init_from, which brings its own"

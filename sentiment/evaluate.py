@@ -23,7 +23,12 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
     from sentiment.data.reviews import label_names, load_test
     from sentiment.errors import UserError
     from sentiment.report.metrics import binary_metrics
-    from sentiment.report.run import ENVIRONMENT, write_environment, write_metrics
+    from sentiment.report.run import (
+        ENVIRONMENT,
+        write_environment,
+        write_metrics,
+        write_predictions,
+    )
     from sentiment.training.checkpoint import load_checkpoint
     from sentiment.training.inference import predict_logits
     from sentiment.training.runtime import describe_environment, prepare
@@ -59,7 +64,9 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
     write_environment(directory, describe_environment(runtime) | {"data_sha256": data_sha256})
 
     model = checkpoint.build_model().to(runtime.device)
-    metrics = binary_metrics(predict_logits(model, encoded, runtime), encoded.labels_N)
+    logits_N = predict_logits(model, encoded, runtime)
+    metrics = binary_metrics(logits_N, encoded.labels_N)
+    write_predictions(directory, logits_N, encoded.labels_N, names)
     write_metrics(directory, {f"test/{name}": value for name, value in metrics.items()})
     log.info("%s on %d test reviews:", checkpoint.folder, metrics["reviews"])
     log.info(

@@ -18,7 +18,15 @@ from sentiment.model.embedding import build_embedding
 from sentiment.report.journal import Journal
 from sentiment.report.metrics import binary_metrics
 from sentiment.report.progress import byte_progress
-from sentiment.report.run import ENVIRONMENT, METRICS, changes, write_environment, write_metrics
+from sentiment.report.run import (
+    ENVIRONMENT,
+    METRICS,
+    PREDICTIONS,
+    changes,
+    write_environment,
+    write_metrics,
+    write_predictions,
+)
 from sentiment.resume import extend
 from sentiment.text.tokenizer import build_tokenizer, unknown_id
 from sentiment.text.vectors import find_vectors
@@ -244,7 +252,8 @@ def _train_and_test(
     if progress.best:
         load_checkpoint(directory)  # better refused now than after the last epoch
     if not silent:
-        (directory / METRICS).unlink(missing_ok=True)
+        for name in (METRICS, PREDICTIONS):
+            (directory / name).unlink(missing_ok=True)
     with Journal(directory, progress.event_sizes, progress.update, silent) as journal:
 
         def save(name: str, metrics: dict[str, float]) -> None:
@@ -261,12 +270,14 @@ def _train_and_test(
         # From here on nothing is chosen any more: the test reviews are scored once.
         best = load_checkpoint(directory)
         model = best.build_model().to(runtime.device)
-        tested = binary_metrics(predict_logits(model, data.test, runtime), data.test.labels_N)
+        logits_N = predict_logits(model, data.test, runtime)
+        tested = binary_metrics(logits_N, data.test.labels_N)
         journal.scalars("test", tested, int(best.metrics["update"]))
         figures = {f"test/{name}": value for name, value in tested.items()}
         metrics = best.metrics | figures | progress.coverage
         shown = ("validation/accuracy", "validation/loss", "test/accuracy", "test/loss")
         journal.hyperparameters(flatten(config), {tag: metrics[tag] for tag in shown})
     if not silent:
+        write_predictions(directory, logits_N, data.test.labels_N, best.label_names)
         write_metrics(directory, metrics)
     return metrics

@@ -6,7 +6,6 @@ earlier run is looked up, and protected, before Hydra starts.
 
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
@@ -128,7 +127,7 @@ def _find_unfinished(overrides: list[str], directory: str | None) -> Path | None
     """The newest run with these settings that has no final figures, or the one in `directory`."""
     if directory is not None:
         return Path(directory) if _is_run(Path(directory)) else None
-    wanted = _without_places(_compose(overrides))
+    wanted = _without_places(cli.compose_train(overrides))
     root = Path("outputs", JOB)
     runs = [p.parents[1] for depth in ("*/*", "*/*/*") for p in root.glob(f"{depth}/{REQUESTED}")]
     for run in sorted(runs, key=lambda run: (run / REQUESTED).stat().st_mtime, reverse=True):
@@ -144,7 +143,7 @@ def _find_unfinished(overrides: list[str], directory: str | None) -> Path | None
 
 
 def _require_same_result(run: Path, overrides: list[str]) -> None:
-    asked, was = flatten(_compose(overrides)), flatten(_load_requested(run))
+    asked, was = flatten(cli.compose_train(overrides)), flatten(_load_requested(run))
     for name in sorted(asked.keys() - {"resume", CACHE, *REVIEWS}):
         if asked[name] != was[name]:
             if name in EXTENDING and asked[name] > was[name]:
@@ -154,12 +153,6 @@ def _require_same_result(run: Path, overrides: list[str]) -> None:
                 f"{name} is {asked[name]}, but {run} was started with {was[name]} and its result "
                 f"depends on it, expected {allowed}; leave it out, or start a new run"
             )
-
-
-def _compose(overrides: list[str]) -> TrainConfig:
-    cli.register()
-    with initialize_config_dir(version_base="1.3", config_dir=str(cli.CONF)):
-        return cli.to_dataclass(compose(JOB, overrides), TrainConfig)
 
 
 def _load_requested(run: Path) -> TrainConfig:

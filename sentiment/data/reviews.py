@@ -21,8 +21,9 @@ from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 from datasets.exceptions import DatasetsError
 from numpy.typing import NDArray
 
-from sentiment.config import LABEL_NAMES, DataConfig, DataSource, SplitConfig
+from sentiment.config import LABEL_NAMES, DataConfig, DataSource, SplitConfig, SplitKind
 from sentiment.data import files
+from sentiment.data.splitting import draw_blocks, draw_rows
 from sentiment.data.tables import BATCH, whole_column
 from sentiment.errors import UserError
 
@@ -32,7 +33,6 @@ HUB_ID = "stanfordnlp/imdb"
 REVISION = "e6281661ce1c48d982bc483cf8a173c1bbeb5d31"  # so that every run reads the same bytes
 SAMPLE = Path(__file__).parent / "sample"
 FEATURES = Features({"text": Value("string"), "label": Value("int64")})
-BLOCKS_PER_CLASS = 5
 
 
 def load_splits(data: DataConfig, split: SplitConfig) -> dict[str, Dataset]:
@@ -110,14 +110,14 @@ def load_split(data: DataConfig, name: str) -> Dataset:
 
 
 def validation_mask(labels_N: NDArray[np.int64], split: SplitConfig) -> NDArray[np.bool_]:
-    """Choose validation reviews in contiguous blocks of the original order, class by class.
+    """Choose validation reviews of IMDB or the sample.
 
     Reviews of one film are neighbours in IMDB's order. A split that draws single reviews puts the
     same film on both sides and overstates test accuracy by about a point; blocks do not.
 
     Args:
         labels_N: 0 or 1 per training review, in the original order.
-        split: the share to take and the seed of the draw.
+        split: the share to take, the seed of the draw, and whether it draws blocks.
 
     Returns:
         True where the review is for validation; each class gives the same share of its reviews.
@@ -125,25 +125,16 @@ def validation_mask(labels_N: NDArray[np.int64], split: SplitConfig) -> NDArray[
     Raises:
         UserError: a class would have nothing left to train on or to validate with.
     """
-    generator = np.random.default_rng(split.seed)
-    mask_N = np.zeros(len(labels_N), dtype=np.bool_)
-    for label in (0, 1):
-        rows = np.flatnonzero(labels_N == label)
-        wanted = round(len(rows) * split.validation_fraction)
-        if not 0 < wanted < len(rows):
+    fraction = split.validation_fraction
+    for label, rows in enumerate(np.bincount(labels_N, minlength=2)):
+        wanted = round(rows * fraction)
+        if not 0 < wanted < rows:
             raise UserError(
-                f"split.validation_fraction={split.validation_fraction} takes {wanted} of "
-                f"{len(rows)} {LABEL_NAMES[label]} reviews for validation, expected at least one "
-                "on each side"
+                f"split.validation_fraction={fraction} takes {wanted} of {rows} "
+                f"{LABEL_NAMES[label]} reviews for validation, expected at least one on each side"
             )
-        blocks = min(BLOCKS_PER_CLASS, wanted)
-        sizes = np.diff(np.linspace(0, wanted, blocks + 1).astype(int))
-        # The reviews that stay are dealt out at random as the gaps before, between and after.
-        cuts = np.sort(generator.integers(0, len(rows) - wanted + 1, size=blocks))
-        starts = cuts + np.concatenate(([0], np.cumsum(sizes)[:-1]))
-        for start, size in zip(starts, sizes, strict=True):
-            mask_N[rows[start : start + size]] = True
-    return mask_N
+    draw = draw_rows if split.kind is SplitKind.random else draw_blocks
+    return draw(labels_N, fraction, np.random.default_rng(split.seed))
 
 
 def _without_texts_of(reviews: Dataset, other: Dataset, name: str, other_name: str) -> Dataset:

@@ -6,13 +6,17 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from sentiment.config import THRESHOLD
 from sentiment.errors import UserError
 
-ENVIRONMENT, METRICS = "environment.json", "metrics.json"
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ENVIRONMENT, METRICS, PREDICTIONS = "environment.json", "metrics.json", "predictions.csv"
 HISTORY, FAULTS, LOCK = "history.csv", "faults.json", ".lock"
 
 
@@ -48,7 +52,7 @@ def is_event_file(name: str) -> bool:
 
 def write_environment(directory: Path, environment: Mapping[str, Any]) -> None:
     """Record what the figures of this run depend on beside its configuration."""
-    _write_json(directory / ENVIRONMENT, environment)
+    write_json(directory / ENVIRONMENT, environment)
 
 
 def changes(directory: Path, environment: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
@@ -61,25 +65,49 @@ def changes(directory: Path, environment: Mapping[str, Any]) -> Iterator[tuple[s
 
 def write_metrics(directory: Path, metrics: Mapping[str, float]) -> None:
     """Record the final figures by their TensorBoard tags, e.g. `test/accuracy`."""
-    _write_json(directory / METRICS, metrics)
+    write_json(directory / METRICS, metrics)
+
+
+def write_predictions(
+    directory: Path, logits_N: "Tensor", labels_N: "Tensor", names: tuple[str, str]
+) -> None:
+    """Record what was said of each test review, in their order.
+
+    Args:
+        directory: of the run or the evaluation.
+        logits_N: float32.
+        labels_N: 0 or 1.
+        names: of the labels 0 and 1.
+    """
+    probabilities = logits_N.double().sigmoid().tolist()
+    rows = [
+        {"label": names[label], "prediction": names[p > THRESHOLD], "probability": p}
+        for label, p in zip(labels_N.tolist(), probabilities, strict=True)
+    ]
+    _write_table(directory / PREDICTIONS, rows)
 
 
 def write_history(directory: Path, rows: Sequence[Mapping[str, float]]) -> None:
     """Record every evaluation so far as a table; at least one."""
-    table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    _write(directory / HISTORY, table.getvalue())
+    _write_table(directory / HISTORY, rows)
 
 
 def write_faults(directory: Path, faults: Sequence[Mapping[str, Any]]) -> None:
     """Record the batches whose loss or gradient was no finite number."""
-    _write_json(directory / FAULTS, faults)
+    write_json(directory / FAULTS, faults)
 
 
-def _write_json(path: Path, values: Mapping[str, Any] | Sequence[Any]) -> None:
+def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write a file that is whole or not there."""
     _write(path, json.dumps(values, indent=2) + "\n")
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    _write(path, table.getvalue())
 
 
 def _write(path: Path, text: str) -> None:

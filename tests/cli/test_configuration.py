@@ -80,6 +80,7 @@ def run_door(main: object, *overrides: str) -> None:
         ("data.max_tokens_per_batch=0", r"data\.max_tokens_per_batch is 0, expected 1 or more"),
         ("resume=nowhere", r"resume=nowhere is no run, expected the directory of one"),
         ("split.validation_fraction=1", r"split\.validation_fraction is 1\.0, expected .*\(0, 1\)"),
+        ("split.kind=blocks", r"split\.kind: Invalid value 'blocks', expected one of"),
         ("optimizer.learning_rate=-1", r"optimizer\.learning_rate is -1\.0, expected above 0"),
         ("optimizer.warmup_fraction=1", r"optimizer\.warmup_fraction is 1\.0"),
         (
@@ -186,6 +187,14 @@ def test_a_wrong_address_of_vectors_is_one_line(
 ) -> None:
     line = fail(train.main, "embeddings=glove_6b_100d", override, capsys=capsys, cwd=cwd)
     assert re.search(message, line)
+
+
+def test_a_random_split_and_groups_contradict_each_other(
+    cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("data=files", "data.train=x.csv", "data.group_column=film", "split.kind=random")
+    line = fail(train.main, *command, capsys=capsys, cwd=cwd)
+    assert line == "error: split.kind is random, expected grouped with data.group_column=film"
 
 
 @pytest.mark.parametrize("dimension", [50, 100, 200, 300])

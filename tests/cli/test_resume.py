@@ -25,6 +25,7 @@ SMALL = (
 RESULTS = (
     *("checkpoints/best/model.safetensors", "checkpoints/last/model.safetensors"),
     *("checkpoints/last/training_state.safetensors", "history.csv", "metrics.json"),
+    "predictions.csv",
 )
 
 

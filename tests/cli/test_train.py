@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from sentiment import train
+from sentiment.data.reviews import SAMPLE
 from tests.cli.test_configuration import door_in
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +49,7 @@ def test_a_run_leaves_what_the_design_promises(trained: tuple[Path, str]) -> Non
         ".lock",
         "train.log",
         "metrics.json",
+        "predictions.csv",
         "history.csv",
         "environment.json",
         "checkpoints",
@@ -59,6 +62,13 @@ def test_a_run_leaves_what_the_design_promises(trained: tuple[Path, str]) -> Non
     metrics = json.loads((run / "metrics.json").read_text())
     assert float(row["validation/accuracy"]) == metrics["validation/accuracy"]
     assert metrics["test/reviews"] == 1000
+    with (run / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    labels = pq.read_table(SAMPLE / "test.parquet")["label"].to_pylist()
+    assert [row["label"] for row in rows] == [("negative", "positive")[label] for label in labels]
+    assert all((float(r["probability"]) > 0.5) == (r["prediction"] == "positive") for r in rows)
+    right = sum(row["prediction"] == row["label"] for row in rows)
+    assert right / len(rows) == metrics["test/accuracy"]
 
 
 def test_it_names_the_run_and_the_next_commands(trained: tuple[Path, str]) -> None:
@@ -108,6 +118,8 @@ def test_evaluation_reports_the_very_figures_of_the_run(
     latest = max((workspace / "outputs" / "evaluate").glob("*/*"), key=lambda p: p.stat().st_mtime)
     again = json.loads((latest / "metrics.json").read_text())
     assert again == {tag: value for tag, value in metrics.items() if tag.startswith("test/")}
+    predictions = "predictions.csv"
+    assert (latest / predictions).read_bytes() == (run / predictions).read_bytes()
 
 
 def test_a_sweep_has_a_directory_per_job_and_the_seed_decides_the_bytes(

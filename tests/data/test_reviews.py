@@ -12,7 +12,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.config import DataConfig, DataSource, SplitConfig
+from sentiment.config import DataConfig, DataSource, SplitConfig, SplitKind
 from sentiment.data.reviews import load_split, load_splits, validation_mask
 from sentiment.errors import UserError
 
@@ -205,6 +205,21 @@ def test_validation_is_stratified_in_few_blocks(
         starts = np.flatnonzero(np.diff(np.concatenate(([0], chosen.astype(int)))) == 1)
         assert 1 <= len(starts) <= 5
     assert np.array_equal(mask_N, validation_mask(labels_N, SplitConfig(fraction, seed)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "fewest", "most"), [(SplitKind.grouped, 2, 20), (SplitKind.random, 300, 420)]
+)
+def test_only_a_random_split_puts_many_neighbours_on_both_sides(
+    kind: SplitKind, fewest: int, most: int
+) -> None:
+    labels_N = np.array([0] * 1000 + [1] * 1000)
+    mask_N = validation_mask(labels_N, SplitConfig(0.1, 0, kind))
+    assert [mask_N[labels_N == label].sum() for label in (0, 1)] == [100, 100]
+    # Two ends of each of ten blocks; or 2,000 times 2 * 0.1 * 0.9.
+    assert fewest <= (mask_N[1:] != mask_N[:-1]).sum() <= most
+    assert np.array_equal(mask_N, validation_mask(labels_N, SplitConfig(0.1, 0, kind)))
+    assert not np.array_equal(mask_N, validation_mask(labels_N, SplitConfig(0.1, 1, kind)))
 
 
 def test_another_split_seed_chooses_other_reviews() -> None:
