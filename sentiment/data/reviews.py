@@ -112,8 +112,9 @@ def load_split(data: DataConfig, name: str) -> Dataset:
 def validation_mask(labels_N: NDArray[np.int64], split: SplitConfig) -> NDArray[np.bool_]:
     """Choose validation reviews of IMDB or the sample.
 
-    Reviews of one film are neighbours in IMDB's order. A split that draws single reviews puts the
-    same film on both sides and overstates test accuracy by about a point; blocks do not.
+    Reviews of one film and class are neighbours in IMDB's order. A split that draws single reviews
+    puts them on both sides and overstates test accuracy by about a point; blocks do not. The film's
+    reviews of the other class may still be on the other side (docs/experiments.md has the shares).
 
     Args:
         labels_N: 0 or 1 per training review, in the original order.
