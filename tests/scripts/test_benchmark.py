@@ -220,5 +220,5 @@ def test_a_plot_shows_the_rows(tmp_path: Path) -> None:
     script = SCRIPT.parent / "benchmarks" / "plot.py"
     subprocess.run([sys.executable, str(script), str(figures), str(plot)], check=True)
     drawn = plot.read_text()
-    for text in ("a group", "usual", "pipeline", "seconds (median of 3", "a processor"):
+    for text in ("a group", "usual", "pipeline", "seconds (median of 3", "startup: a processor"):
         assert f"<!-- {text}" in drawn
