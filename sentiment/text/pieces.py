@@ -20,6 +20,7 @@ from tokenizers.trainers import WordLevelTrainer
 
 REST_OF_TAG = r"/?[a-zA-Z][^<>]{0,40}>"
 TAG = f"<{REST_OF_TAG}"
+# Taken out before the cut; a tag without a space stays in its piece, for the tokenizer to clean.
 SPACED_TAG = re.compile(f"<(?=[^<> ]* ){REST_OF_TAG}")
 PIECES_AT_ONCE = 500
 

@@ -171,6 +171,29 @@ def _empty_tokenizer(model: TokenizerModel) -> Tokenizer:
     return tokenizer
 
 
+def _trainer(config: TokenizerConfig) -> Trainer:
+    size, special = config.vocabulary_size, [PAD, UNK]
+    # Pieces bear no mark of where in a word they stand: marked ones the library numbers in the
+    # order of a hash table, and no two trainings would agree.
+    alphabet = min(MAX_ALPHABET, size - len(special))
+    if config.model is TokenizerModel.bpe:
+        return BpeTrainer(
+            vocab_size=size,
+            min_frequency=config.min_frequency,
+            special_tokens=special,
+            limit_alphabet=alphabet,
+            show_progress=False,
+        )
+    return WordPieceTrainer(
+        vocab_size=size,
+        min_frequency=config.min_frequency,
+        special_tokens=special,
+        limit_alphabet=alphabet,
+        continuing_subword_prefix="",
+        show_progress=False,
+    )
+
+
 def train_tokenizer(texts: Iterable[list[str]], config: TokenizerConfig) -> Tokenizer:
     """Learn a vocabulary.
 
@@ -207,29 +230,6 @@ def _learn_words(texts: Iterable[list[str]], config: TokenizerConfig) -> WordLev
     words = [PAD, UNK, *sorted(frequent, key=lambda word: (-counts[word], word))]
     vocabulary = {word: index for index, word in enumerate(words[: config.vocabulary_size])}
     return WordLevel(vocabulary, unk_token=UNK)
-
-
-def _trainer(config: TokenizerConfig) -> Trainer:
-    size, special = config.vocabulary_size, [PAD, UNK]
-    # Pieces bear no mark of where in a word they stand: marked ones the library numbers in the
-    # order of a hash table, and no two trainings would agree.
-    alphabet = min(MAX_ALPHABET, size - len(special))
-    if config.model is TokenizerModel.bpe:
-        return BpeTrainer(
-            vocab_size=size,
-            min_frequency=config.min_frequency,
-            special_tokens=special,
-            limit_alphabet=alphabet,
-            show_progress=False,
-        )
-    return WordPieceTrainer(
-        vocab_size=size,
-        min_frequency=config.min_frequency,
-        special_tokens=special,
-        limit_alphabet=alphabet,
-        continuing_subword_prefix="",
-        show_progress=False,
-    )
 
 
 def cached_tokenizer(
