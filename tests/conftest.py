@@ -8,6 +8,11 @@ CACHE = tempfile.TemporaryDirectory(prefix="sentiment-tests-", ignore_cleanup_er
 os.environ["HF_HOME"] = str(Path(CACHE.name) / "huggingface")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # the compiled kernel is built for one and serves all
+    kernel = Path(os.environ["SENTIMENT_CACHE"], "kernel")
+    kernel.mkdir(parents=True, exist_ok=True)
+    Path(CACHE.name, "sentiment").mkdir()
+    Path(CACHE.name, "sentiment", "kernel").symlink_to(kernel)
 # A test process per core, each with a thread: two that share cores wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["SENTIMENT_CACHE"] = str(Path(CACHE.name) / "sentiment")

@@ -8,7 +8,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from sentiment import cli
-from sentiment.config import Precision, TrainConfig
+from sentiment.config import Kernel, Precision, TrainConfig
+from sentiment.errors import UserError
 from sentiment.training.runtime import Runtime, prepare
 
 Figures = dict[str, float]
@@ -93,10 +94,16 @@ def as_pipeline(overrides: list[str]) -> tuple[TrainConfig, Runtime]:
     """The configuration, in a process that is set up as this pipeline's are.
 
     Raises:
-        SkippedError: bfloat16 on a processor that would only emulate it.
+        SkippedError: bfloat16 on a processor that would only emulate it, or no compiled kernel.
     """
     config = compose_config(overrides)
-    native = prepare(replace(config.runtime, precision=Precision.auto)).precision
+    automatic = replace(config.runtime, precision=Precision.auto, kernel=Kernel.plain)
+    native = prepare(automatic).precision
     if config.runtime.precision is Precision.bfloat16 is not native:
         raise SkippedError("this processor has no bfloat16 of its own")
-    return config, prepare(config.runtime)
+    try:
+        return config, prepare(config.runtime)
+    except UserError as error:
+        if config.runtime.kernel is Kernel.compiled:
+            raise SkippedError(str(error)) from error
+        raise

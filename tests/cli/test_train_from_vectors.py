@@ -41,6 +41,7 @@ def overrides(url: str, content: bytes, folder: Path) -> tuple[str, ...]:
         *("embeddings=glove_6b_50d", f"embeddings.url={url}"),
         f"embeddings.sha256='{hashlib.sha256(content).hexdigest()}'",
         *(f"data.path={folder}", f"runtime.cache_dir={folder / 'cache'}", "runtime.threads=1"),
+        "runtime.kernel=plain",  # no library has to be built into each new cache
         *("model.layers=1", "model.hidden_size=4", "trainer.epochs=1"),
     )
 
@@ -76,7 +77,12 @@ def test_downloaded_vectors_are_in_the_model_and_no_longer_needed(
     values = np.random.default_rng(50).normal(size=(len(WORDS), 50)).round(4)
     np.testing.assert_allclose(weight_VE[[vocabulary[w] for w in WORDS]], values, rtol=1e-6)
 
-    run_door(evaluate.main, f"checkpoint={run}", f"runtime.cache_dir={tmp_path / 'elsewhere'}")
+    run_door(
+        evaluate.main,
+        f"checkpoint={run}",
+        f"runtime.cache_dir={tmp_path / 'elsewhere'}",
+        "runtime.kernel=plain",
+    )
     (evaluated,) = cwd.glob("outputs/evaluate/*/*")
     again = json.loads((evaluated / "metrics.json").read_text())
     assert again == {tag: value for tag, value in metrics.items() if tag.startswith("test/")}

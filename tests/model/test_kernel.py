@@ -218,7 +218,16 @@ def test_two_processes_build_it_once(tmp_path: Path) -> None:
     ) == 1
 
 
+@pytest.mark.slow
 def test_one_openmp_runtime_serves_torch_and_the_kernel() -> None:
     # Two of them would keep two pools of threads that fight for the same cores.
-    maps = Path("/proc/self/maps").read_text().splitlines()
-    assert len({line.split()[-1] for line in maps if "gomp" in line}) == 1
+    code = (
+        "import pathlib, sys, torch; from sentiment.config import Kernel\n"
+        "from sentiment.model.kernel import load_kernel\n"
+        "load_kernel(Kernel.compiled, pathlib.Path(sys.argv[1])); torch.ones(10**6).exp()\n"
+        "maps = pathlib.Path('/proc/self/maps').read_text().splitlines()\n"
+        "print({line.split()[-1] for line in maps if 'gomp' in line})"
+    )
+    command = [sys.executable, "-c", code, str(CACHE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.count("gomp") == 1
