@@ -173,9 +173,8 @@ class SplitConfig:
     seed: int
     """Chooses which; apart from the run's own seed, so that runs stay comparable."""
     kind: SplitKind = SplitKind.grouped
-    """`grouped`: contiguous blocks of IMDB's order, where reviews of a film are neighbours, and the
-    groups of `data.group_column`. `random`: single reviews, which overstates test accuracy; it does
-    not go with `data.group_column`."""
+    """`grouped`: all reviews of a film of IMDB, and whole groups of `data.group_column`. `random`:
+    single reviews, which overstates test accuracy; it does not go with `data.group_column`."""
 
     def __post_init__(self) -> None:
         fraction = self.validation_fraction

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from sentiment.config import LABEL_NAMES, DataConfig, DataSource, SplitConfig, SplitKind
 from sentiment.data import files
-from sentiment.data.splitting import draw_blocks, draw_rows
+from sentiment.data.films import film_numbers
+from sentiment.data.splitting import draw_groups, draw_rows
 from sentiment.data.tables import BATCH, whole_column
 from sentiment.errors import UserError
 
@@ -50,7 +51,7 @@ def load_splits(data: DataConfig, split: SplitConfig) -> dict[str, Dataset]:
         train, validation, test = files.read_splits(data, split)
     else:
         train, test = load_split(data, "train"), load_split(data, "test")
-        is_validation = validation_mask(labels_of(train), split)
+        is_validation = validation_mask(train, split)
         validation = train.select(np.flatnonzero(is_validation))
         train = train.select(np.flatnonzero(~is_validation))
     validation = _without_texts_of(validation, test, "validation", "test")
@@ -109,24 +110,24 @@ def load_split(data: DataConfig, name: str) -> Dataset:
     return reviews
 
 
-def validation_mask(labels_N: NDArray[np.int64], split: SplitConfig) -> NDArray[np.bool_]:
+def validation_mask(reviews: Dataset, split: SplitConfig) -> NDArray[np.bool_]:
     """Choose validation reviews of IMDB or the sample.
 
-    Reviews of one film and class are neighbours in IMDB's order. A split that draws single reviews
-    puts them on both sides and overstates test accuracy by about a point; blocks do not. The film's
-    reviews of the other class may still be on the other side (docs/experiments.md has the shares).
+    Reviews of one film resemble each other. A split that draws single reviews puts them on both
+    sides and overstates test accuracy by about a point (docs/experiments.md), as no film is in both
+    train and test.
 
     Args:
-        labels_N: 0 or 1 per training review, in the original order.
-        split: the share to take, the seed of the draw, and whether it draws blocks.
+        reviews: to train on, and to take from.
+        split: the share to take, the seed of the draw, and whether it draws whole films.
 
     Returns:
-        True where the review is for validation; each class gives the same share of its reviews.
+        True where the review is for validation; each class gives about the same share.
 
     Raises:
         UserError: a class would have nothing left to train on or to validate with.
     """
-    fraction = split.validation_fraction
+    fraction, labels_N = split.validation_fraction, labels_of(reviews)
     for label, rows in enumerate(np.bincount(labels_N, minlength=2)):
         wanted = round(rows * fraction)
         if not 0 < wanted < rows:
@@ -134,8 +135,17 @@ def validation_mask(labels_N: NDArray[np.int64], split: SplitConfig) -> NDArray[
                 f"split.validation_fraction={fraction} takes {wanted} of {rows} "
                 f"{LABEL_NAMES[label]} reviews for validation, expected at least one on each side"
             )
-    draw = draw_rows if split.kind is SplitKind.random else draw_blocks
-    return draw(labels_N, fraction, np.random.default_rng(split.seed))
+    generator = np.random.default_rng(split.seed)
+    if split.kind is SplitKind.random:
+        return draw_rows(labels_N, fraction, generator)
+    films_N, known = film_numbers(whole_column(reviews, "text").to_pylist())
+    if 0 < known < len(reviews):
+        log.warning(
+            "%d of %d training reviews are not known to be of IMDB: the split takes each of them "
+            "for one of a film of its own",
+            *(len(reviews) - known, len(reviews)),
+        )
+    return draw_groups(labels_N, films_N, fraction, generator)
 
 
 def _without_texts_of(reviews: Dataset, other: Dataset, name: str, other_name: str) -> Dataset:

@@ -1,9 +1,7 @@
-"""Which reviews are set aside: rows, blocks or whole groups, the same share of each class."""
+"""Which reviews are set aside: rows or whole groups, the same share of each class."""
 
 import numpy as np
 from numpy.typing import NDArray
-
-BLOCKS_PER_CLASS = 5
 
 
 def draw_rows(
@@ -23,33 +21,6 @@ def draw_rows(
     for label in (0, 1):
         rows = generator.permutation(np.flatnonzero(labels_N == label))
         mask_N[rows[: round(len(rows) * fraction)]] = True
-    return mask_N
-
-
-def draw_blocks(
-    labels_N: NDArray[np.int64], fraction: float, generator: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Draw the same share of each class in a few contiguous blocks of its rows.
-
-    Args:
-        labels_N: 0 or 1 per review.
-        fraction: the share to draw, in (0, 1), at least a row of each class.
-        generator: decides where the blocks lie.
-
-    Returns:
-        True where the review is drawn.
-    """
-    mask_N = np.zeros(len(labels_N), dtype=np.bool_)
-    for label in (0, 1):
-        rows = np.flatnonzero(labels_N == label)
-        wanted = round(len(rows) * fraction)
-        blocks = min(BLOCKS_PER_CLASS, wanted)
-        sizes = np.diff(np.linspace(0, wanted, blocks + 1).astype(int))
-        # The reviews that stay are dealt out at random as the gaps before, between and after.
-        cuts = np.sort(generator.integers(0, len(rows) - wanted + 1, size=blocks))
-        starts = cuts + np.concatenate(([0], np.cumsum(sizes)[:-1]))
-        for start, size in zip(starts, sizes, strict=True):
-            mask_N[rows[start : start + size]] = True
     return mask_N
 
 

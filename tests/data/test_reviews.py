@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment.config import DataConfig, DataSource, SplitConfig, SplitKind
-from sentiment.data.reviews import load_split, load_splits, validation_mask
+from sentiment.data.films import film_numbers, text_keys
+from sentiment.data.reviews import labels_of, load_split, load_splits, validation_mask
 from sentiment.errors import UserError
 
 SPLIT = SplitConfig(validation_fraction=0.25, seed=0)
@@ -188,49 +189,71 @@ def test_a_text_stays_in_one_split_only(tmp_path: Path, caplog: pytest.LogCaptur
     assert len(splits["train"]) + len(splits["validation"]) + sum(dropped) == 41
 
 
+def unknown(labels: list[int]) -> Dataset:
+    return Dataset.from_dict({"text": [f"review {n}" for n in range(len(labels))], "label": labels})
+
+
 @given(
     negative=st.integers(4, 300),
     positive=st.integers(4, 300),
     fraction=st.floats(0.15, 0.85, allow_subnormal=False),
     seed=st.integers(0, 1000),
+    kind=st.sampled_from(SplitKind),
 )
-def test_validation_is_stratified_in_few_blocks(
-    negative: int, positive: int, fraction: float, seed: int
+@settings(max_examples=30, deadline=None)
+def test_each_class_gives_its_share_to_validation(
+    negative: int, positive: int, fraction: float, seed: int, kind: SplitKind
 ) -> None:
-    labels_N = np.array([0] * negative + [1] * positive)
-    mask_N = validation_mask(labels_N, SplitConfig(fraction, seed))
-    for label, count in ((0, negative), (1, positive)):
-        chosen = mask_N[labels_N == label]
-        assert chosen.sum() == round(count * fraction)
-        starts = np.flatnonzero(np.diff(np.concatenate(([0], chosen.astype(int)))) == 1)
-        assert 1 <= len(starts) <= 5
-    assert np.array_equal(mask_N, validation_mask(labels_N, SplitConfig(fraction, seed)))
-
-
-@pytest.mark.parametrize(
-    ("kind", "fewest", "most"), [(SplitKind.grouped, 2, 20), (SplitKind.random, 300, 420)]
-)
-def test_only_a_random_split_puts_many_neighbours_on_both_sides(
-    kind: SplitKind, fewest: int, most: int
-) -> None:
-    labels_N = np.array([0] * 1000 + [1] * 1000)
-    mask_N = validation_mask(labels_N, SplitConfig(0.1, 0, kind))
-    assert [mask_N[labels_N == label].sum() for label in (0, 1)] == [100, 100]
-    # Two ends of each of ten blocks; or 2,000 times 2 * 0.1 * 0.9.
-    assert fewest <= (mask_N[1:] != mask_N[:-1]).sum() <= most
-    assert np.array_equal(mask_N, validation_mask(labels_N, SplitConfig(0.1, 0, kind)))
-    assert not np.array_equal(mask_N, validation_mask(labels_N, SplitConfig(0.1, 1, kind)))
+    reviews = unknown([0] * negative + [1] * positive)
+    mask_N = validation_mask(reviews, SplitConfig(fraction, seed, kind))
+    for start, end in ((0, negative), (negative, negative + positive)):
+        assert mask_N[start:end].sum() == pytest.approx(fraction * (end - start), abs=0.501)
+    assert np.array_equal(mask_N, validation_mask(reviews, SplitConfig(fraction, seed, kind)))
 
 
 def test_another_split_seed_chooses_other_reviews() -> None:
-    labels_N = np.array([0, 1] * 500)
-    masks = {validation_mask(labels_N, SplitConfig(0.1, seed)).tobytes() for seed in range(5)}
+    reviews = unknown([0, 1] * 500)
+    masks = {validation_mask(reviews, SplitConfig(0.1, seed)).tobytes() for seed in range(5)}
     assert len(masks) == 5
 
 
 def test_a_split_that_leaves_nothing_is_refused() -> None:
     with pytest.raises(UserError, match=r"split\.validation_fraction=0\.1 takes 0 of 3 negative"):
-        validation_mask(np.array([0, 0, 0, 1, 1, 1]), SplitConfig(0.1, 0))
+        validation_mask(unknown([0, 0, 0, 1, 1, 1]), SplitConfig(0.1, 0))
+
+
+def test_layout_of_a_text_does_not_change_its_film() -> None:
+    texts = ["Good.<br />Really good!", " good. <br/> REALLY good ", "Good.<br />Really, good"]
+    keys = text_keys([text.lower() for text in texts])
+    assert len(set(keys.tolist())) == 1
+    films_N, known = film_numbers(["one", "two", "one"])
+    assert (known, len(set(films_N.tolist()))) == (0, 3)
+
+
+def test_real_imdb_keeps_whole_films_together_in_any_order(
+    imdb_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reviews = load_split(local(imdb_dir), "train")
+    listed = pq.read_table(imdb_dir / "metadata.parquet").to_pandas().query("split == 'train'")
+    films = listed.sort_values("row")["movie"].to_numpy()
+    mask_N = validation_mask(reviews, SplitConfig(0.1, 0))
+    assert mask_N.sum() == pytest.approx(2500, abs=5)
+    assert np.mean(labels_of(reviews)[mask_N]) == pytest.approx(0.5, abs=0.002)
+    # But for texts that stand under several films.
+    both = set(films[mask_N]) & set(films[~mask_N])
+    assert np.isin(films[mask_N], list(both)).mean() < 0.02
+    random_N = validation_mask(reviews, SplitConfig(0.1, 0, SplitKind.random))
+    assert np.isin(films[random_N], films[~random_N]).mean() > 0.9
+
+    order = np.random.default_rng(0).permutation(len(reviews))
+    assert np.array_equal(
+        validation_mask(reviews.select(order), SplitConfig(0.1, 0)), mask_N[order]
+    )
+    assert not caplog.messages
+    validation_mask(
+        reviews.select(range(24_990)).add_item({"text": "Mine.", "label": 1}), SplitConfig(0.1, 0)
+    )
+    assert caplog.messages[-1].startswith("1 of 24991 training reviews are not known")
 
 
 def test_real_imdb_loses_its_known_duplicates(

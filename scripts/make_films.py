@@ -1,0 +1,42 @@
+"""Write `sentiment/data/films.parquet`: which training reviews of IMDB are about the same film.
+
+    python scripts/make_films.py PATH/TO/aclImdb [--output sentiment/data/films.parquet]
+
+reads the reviews of the original folder, and the addresses of their films from `train/urls_neg.txt`
+and `train/urls_pos.txt`, whose line n belongs to the review with the id n.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sentiment.data.films import FILMS, text_keys
+
+
+def reviews_with_addresses(folder: Path) -> Iterator[tuple[str, str]]:
+    """Text of each training review, and the address of its film."""
+    for label in ("neg", "pos"):
+        addresses = (folder / "train" / f"urls_{label}.txt").read_text().split()
+        for file in (folder / "train" / label).glob("*.txt"):
+            yield file.read_text(encoding="utf-8"), addresses[int(file.stem.partition("_")[0])]
+
+
+def main() -> None:
+    """Parse the command line, and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path, help="aclImdb")
+    parser.add_argument("--output", type=Path, default=FILMS)
+    arguments = parser.parse_args()
+    texts, addresses = zip(*reviews_with_addresses(arguments.folder), strict=True)
+    keys_K, first_K = np.unique(text_keys(texts), return_index=True)
+    _, films_N = np.unique(addresses, return_inverse=True)
+    table = pa.table({"text": keys_K, "film": films_N[first_K].astype(np.uint16)})
+    pq.write_table(table, arguments.output, compression="zstd", use_dictionary=["film"])
+
+
+if __name__ == "__main__":
+    main()
