@@ -263,6 +263,11 @@ class ModelConfig:
     """Dropout between layers (shared over time) and before the logit, in [0, 1)."""
     freeze: list[Part]
     """Parts that are not trained: what was loaded from vectors or from another run stays."""
+    ngrams: int = 0
+    """Tokens of the longest n-grams whose log-count ratios the encoder reads beside the word
+    vectors (`sentiment/model/ngrams.py`); 0: it reads none."""
+    ngrams_size: int = 500_000
+    """Most n-grams of each length; in a checkpoint the size of its tables."""
 
     def __post_init__(self) -> None:
         layers, size = self.layers, self.hidden_size
@@ -271,6 +276,9 @@ class ModelConfig:
         names = [pooling.name for pooling in self.pooling]
         distinct = 0 < len(names) == len(set(names))
         _require(distinct, "model.pooling", names, "at least one pooling, each once")
+        longest, most = self.ngrams, self.ngrams_size
+        _require(0 <= longest <= 10, "model.ngrams", longest, "0 to 10")
+        _require(1 <= most <= 100_000_000, "model.ngrams_size", most, "1 to 100000000")
         for name in ("word_dropout", "embedding_dropout", "dropout"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"model.{name}", value, "a number in [0, 1)")

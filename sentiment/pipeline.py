@@ -4,17 +4,20 @@ import copy
 import logging
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from sentiment.config import TrainConfig, flatten
+from sentiment.config import ModelConfig, TrainConfig, flatten
 from sentiment.data.encoded import EncodedReviews
 from sentiment.data.encoding import encode, fingerprint
-from sentiment.data.reviews import label_names, load_splits
+from sentiment.data.reviews import groups_of, label_names, load_splits
 from sentiment.model.classifier import Classifier
 from sentiment.model.embedding import build_embedding
+from sentiment.model.ngrams import NO_NGRAM, NGramRatios, fit_ratios
 from sentiment.report.journal import Journal
 from sentiment.report.metrics import binary_metrics
 from sentiment.report.progress import byte_progress
@@ -28,7 +31,7 @@ from sentiment.report.run import (
     write_predictions,
 )
 from sentiment.resume import extend
-from sentiment.text.tokenizer import build_tokenizer, unknown_id
+from sentiment.text.tokenizer import build_tokenizer, unknown_id, vocabulary_size
 from sentiment.text.vectors import find_vectors
 from sentiment.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sentiment.training.inference import predict_logits
@@ -61,6 +64,8 @@ class Data:
     test: EncodedReviews
     sha256: dict[str, str]
     """Hash of each split's texts and labels."""
+    ngrams: NGramRatios | None
+    """Learned from the training reviews; `None` if there are none, or those of a checkpoint."""
 
 
 def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
@@ -136,7 +141,7 @@ def load_data(config: TrainConfig, runtime: Runtime, loaded: Checkpoint | None) 
     """Read, split and encode the reviews; the vocabulary is learned from those to train on.
 
     Args:
-        config: gets the names of the labels, and `pos_weight` as a number.
+        config: gets the names of the labels, `pos_weight` as a number, and the number of n-grams.
         runtime: where caches lie.
         loaded: a checkpoint whose tokenizer to take instead.
 
@@ -167,7 +172,10 @@ def load_data(config: TrainConfig, runtime: Runtime, loaded: Checkpoint | None) 
         "%.1f %% of the training reviews are positive; objective.pos_weight is %.4g",
         *(100 * train.labels_N.double().mean(), pos_weight),
     )
-    return Data(tokenizer, train, validation, test, sha256)
+    ngrams = None
+    if config.model.ngrams > 0 and config.init_from is None:
+        train, ngrams = _with_ratios(config.model, train, groups_of(splits["train"]), tokenizer)
+    return Data(tokenizer, train, validation, test, sha256, ngrams)
 
 
 def begin(
@@ -196,6 +204,8 @@ def begin(
         )
         config.embeddings.dimension = embedding.embedding_dim
         model = Classifier(embedding, config.model)
+        if data.ngrams is not None:
+            model.ngrams = data.ngrams
     else:
         model = build_from(source, config.model)
         unknown = (data.train.ids == unknown_id(data.tokenizer)).float().mean().item()
@@ -222,6 +232,19 @@ def go_on(config: TrainConfig, runtime: Runtime, data: Data, resumed: Resumable)
     state = _state(config, runtime, model, resumed.progress)
     state.restore(resumed)
     return state
+
+
+def _with_ratios(
+    config: ModelConfig, train: EncodedReviews, groups_N: NDArray[np.int64], tokenizer: Tokenizer
+) -> tuple[EncodedReviews, NGramRatios]:
+    ngrams, ratios = fit_ratios(
+        *(train.ids, train.starts_N, train.lengths_N, train.labels_N, groups_N),
+        *(vocabulary_size(tokenizer), config.ngrams, config.ngrams_size),
+    )
+    config.ngrams_size = ngrams.keys_OS.shape[1]
+    counts = (ngrams.keys_OS != NO_NGRAM).sum(dim=1).tolist()
+    log.info("n-grams of 1 to %d tokens whose log-count ratios are read: %s", len(counts), counts)
+    return replace(train, ratios=ratios), ngrams
 
 
 def _settle(config: TrainConfig, runtime: Runtime, source: Checkpoint | None) -> None:

@@ -104,7 +104,7 @@ INFERENCE = Benchmark(
     unit="reviews/s",
     groups={
         "whole reviews": Group(
-            ("tokenizer.max_length=null",),
+            ("tokenizer.max_length=null", "model.ngrams=0"),
             {
                 "nn.LSTM, packed batches, from ids": Side(measure_packed),
                 "nn.LSTM, one at a time, from texts": Side(measure_one_at_a_time),

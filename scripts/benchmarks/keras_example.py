@@ -14,6 +14,7 @@ SIZES = (
     "embeddings.dimension=128",
     "model.layers=2",
     "model.hidden_size=64",
+    "model.ngrams=0",
     "model.word_dropout=0",
     "model.embedding_dropout=0",
     "model.dropout=0",

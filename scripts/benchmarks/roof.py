@@ -21,7 +21,7 @@ def flops_per_token(config: TrainConfig) -> int:
     """
     hidden = config.model.hidden_size
     assert config.embeddings.dimension is not None
-    widths = [config.embeddings.dimension] + [2 * hidden] * (config.model.layers - 1)
+    widths = [config.embeddings.dimension + config.model.ngrams] + [2 * hidden] * (config.model.layers - 1)
     return sum(2 * 2 * 4 * hidden * (width + hidden) for width in widths)
 
 

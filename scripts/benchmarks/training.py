@@ -34,6 +34,7 @@ TUTORIAL_SIZES = (
     "embeddings.dimension=100",
     "model.layers=2",
     "model.hidden_size=256",
+    "model.ngrams=0",
 )
 """The tutorials' sizes; they read whole reviews."""
 

@@ -27,11 +27,13 @@ class Batch:
         ids_TB: int64 token ids, `PAD_ID` past the end of a review.
         lengths_B: int64, at least 1.
         labels_B: float32, 0 or 1.
+        ratios_TBO: float32, cross-fitted log-count ratios of n-grams, or `None`.
     """
 
     ids_TB: Tensor
     lengths_B: Tensor
     labels_B: Tensor
+    ratios_TBO: Tensor | None
 
 
 def shuffled_batches(
@@ -113,11 +115,7 @@ def pad(texts: EncodedTexts, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     Returns:
         int64 token ids `[T, B]`, `PAD_ID` past the end of a text, and int64 lengths `[B]`.
     """
-    index_B = torch.from_numpy(rows)
-    lengths_B = texts.lengths_N[index_B]
-    time_T1 = torch.arange(padded_time(int(lengths_B.max()))).unsqueeze(1)
-    padding_TB = time_T1 >= lengths_B
-    positions_TB = (texts.starts_N[index_B] + time_T1).masked_fill(padding_TB, 0)
+    positions_TB, padding_TB, lengths_B = _places(texts, rows)
     return texts.ids[positions_TB].long().masked_fill(padding_TB, PAD_ID), lengths_B
 
 
@@ -125,7 +123,21 @@ def collate(reviews: EncodedReviews, rows: NDArray[np.int64], device: torch.devi
     """Pad the given rows into one batch on the device."""
     ids_TB, lengths_B = pad(reviews, rows)
     labels_B = reviews.labels_N[torch.from_numpy(rows)].float()
-    return Batch(*(send(tensor, device) for tensor in (ids_TB, lengths_B, labels_B)))
+    ratios_TBO = None
+    if reviews.ratios is not None:
+        positions_TB, padding_TB, _ = _places(reviews, rows)
+        ratios_TBO = reviews.ratios[positions_TB].float().masked_fill(padding_TB.unsqueeze(2), 0)
+        ratios_TBO = send(ratios_TBO, device)
+    return Batch(send(ids_TB, device), send(lengths_B, device), send(labels_B, device), ratios_TBO)
+
+
+def _places(texts: EncodedTexts, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+    """Where in `texts.ids` the tokens of a batch are, which of these are padding, and lengths."""
+    index_B = torch.from_numpy(rows)
+    lengths_B = texts.lengths_N[index_B]
+    time_T1 = torch.arange(padded_time(int(lengths_B.max()))).unsqueeze(1)
+    padding_TB = time_T1 >= lengths_B
+    return (texts.starts_N[index_B] + time_T1).masked_fill(padding_TB, 0), padding_TB, lengths_B
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

@@ -30,7 +30,8 @@ def read_splits(data: DataConfig, split: SplitConfig) -> tuple[Dataset, Dataset,
 
     Returns:
         Training, validation and test reviews, with the columns `text` and `label`; the latter is
-        a `ClassLabel` that knows the two values by the names of the training file.
+        a `ClassLabel` that knows the two values by the names of the training file. With
+        `data.group_column` what is split has the number of its group as `group`.
 
     Raises:
         UserError: files, columns, texts or labels that cannot be used.
@@ -66,7 +67,6 @@ def _take(
     groups_N = None
     if data.group_column is not None:
         groups_N = whole_column(reviews, "group").to_numpy()
-        reviews = reviews.remove_columns("group")
     fraction, rows, parts = split.validation_fraction, np.arange(len(reviews)), {}
     for name in names:
         # Each draw has its own numbers: the test reviews are found again alone.

@@ -42,7 +42,8 @@ def load_splits(data: DataConfig, split: SplitConfig) -> dict[str, Dataset]:
     A user's own files may bring a validation split, or leave the test reviews to be taken as well.
 
     Returns:
-        `train`, `validation` and `test`.
+        `train`, `validation` and `test`; reviews that belong together, as those of a film, may have
+        the same number in a column `group`.
 
     Raises:
         UserError: reviews that cannot be read, or too few of them to split.
@@ -51,7 +52,8 @@ def load_splits(data: DataConfig, split: SplitConfig) -> dict[str, Dataset]:
         train, validation, test = files.read_splits(data, split)
     else:
         train, test = load_split(data, "train"), load_split(data, "test")
-        is_validation = validation_mask(train, split)
+        train = train.add_column("group", _films(train))
+        is_validation = validation_mask(labels_of(train), groups_of(train), split)
         validation = train.select(np.flatnonzero(is_validation))
         train = train.select(np.flatnonzero(~is_validation))
     validation = _without_texts_of(validation, test, "validation", "test")
@@ -77,6 +79,14 @@ def labels_of(reviews: Dataset) -> NDArray[np.int64]:
     """0 or 1 per review."""
     labels_N: NDArray[np.int64] = whole_column(reviews, "label").to_numpy()
     return labels_N
+
+
+def groups_of(reviews: Dataset) -> NDArray[np.int64]:
+    """A number per review, the same one for those that belong together."""
+    if "group" not in reviews.column_names:
+        return np.arange(len(reviews))
+    groups_N: NDArray[np.int64] = whole_column(reviews, "group").to_numpy()
+    return groups_N
 
 
 def label_names(reviews: Dataset) -> tuple[str, str]:
@@ -110,7 +120,9 @@ def load_split(data: DataConfig, name: str) -> Dataset:
     return reviews
 
 
-def validation_mask(reviews: Dataset, split: SplitConfig) -> NDArray[np.bool_]:
+def validation_mask(
+    labels_N: NDArray[np.int64], groups_N: NDArray[np.int64], split: SplitConfig
+) -> NDArray[np.bool_]:
     """Choose validation reviews of IMDB or the sample.
 
     Reviews of one film resemble each other. A split that draws single reviews puts them on both
@@ -118,7 +130,8 @@ def validation_mask(reviews: Dataset, split: SplitConfig) -> NDArray[np.bool_]:
     train and test.
 
     Args:
-        reviews: to train on, and to take from.
+        labels_N: 0 or 1 per review.
+        groups_N: a number per review, that of its film.
         split: the share to take, the seed of the draw, and whether it draws whole films.
 
     Returns:
@@ -127,7 +140,7 @@ def validation_mask(reviews: Dataset, split: SplitConfig) -> NDArray[np.bool_]:
     Raises:
         UserError: a class would have nothing left to train on or to validate with.
     """
-    fraction, labels_N = split.validation_fraction, labels_of(reviews)
+    fraction = split.validation_fraction
     for label, rows in enumerate(np.bincount(labels_N, minlength=2)):
         wanted = round(rows * fraction)
         if not 0 < wanted < rows:
@@ -138,14 +151,18 @@ def validation_mask(reviews: Dataset, split: SplitConfig) -> NDArray[np.bool_]:
     generator = np.random.default_rng(split.seed)
     if split.kind is SplitKind.random:
         return draw_rows(labels_N, fraction, generator)
+    return draw_groups(labels_N, groups_N, fraction, generator)
+
+
+def _films(reviews: Dataset) -> NDArray[np.int64]:
     films_N, known = film_numbers(whole_column(reviews, "text").to_pylist())
     if 0 < known < len(reviews):
         log.warning(
-            "%d of %d training reviews are not known to be of IMDB: the split takes each of them "
-            "for one of a film of its own",
+            "%d of %d training reviews are not known to be of IMDB: each of them is taken for one "
+            "of a film of its own",
             *(len(reviews) - known, len(reviews)),
         )
-    return draw_groups(labels_N, films_N, fraction, generator)
+    return films_N
 
 
 def _without_texts_of(reviews: Dataset, other: Dataset, name: str, other_name: str) -> Dataset:

@@ -1,6 +1,7 @@
 """Embedding, encoder, pooling and one logit.
 
-Shapes: T time, B batch, E width of a word vector, H hidden size of one direction, V vocabulary.
+Shapes: T time, B batch, E width of a word vector, O longest n-gram, H hidden size of one direction,
+V vocabulary.
 """
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from sentiment.config import ModelConfig, Pooling
 from sentiment.model.bilstm import BiLSTM, SharedDropout
+from sentiment.model.ngrams import NGramRatios
 
 
 class Attention(nn.Module):
@@ -30,7 +32,7 @@ class Classifier(nn.Module):
 
     Args:
         embedding: `[V, E]`.
-        config: the encoder's sizes, pooling and dropout.
+        config: sizes of the encoder and of the tables of n-grams, pooling and dropout.
     """
 
     def __init__(self, embedding: nn.Embedding, config: ModelConfig) -> None:
@@ -39,8 +41,14 @@ class Classifier(nn.Module):
         self.embedding = embedding
         self.word_dropout = config.word_dropout
         self.embedding_dropout = SharedDropout(config.embedding_dropout)
+        if config.ngrams > 0:
+            vocabulary_size = embedding.num_embeddings
+            self.ngrams = NGramRatios(vocabulary_size, config.ngrams, config.ngrams_size)
         self.encoder = BiLSTM(
-            embedding.embedding_dim, config.hidden_size, config.layers, config.dropout
+            embedding.embedding_dim + config.ngrams,
+            config.hidden_size,
+            config.layers,
+            config.dropout,
         )
         self.pooling = tuple(config.pooling)
         if Pooling.attention in self.pooling:
@@ -48,17 +56,24 @@ class Classifier(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(width * len(self.pooling), 1)
 
-    def forward(self, ids_TB: Tensor, lengths_B: Tensor) -> Tensor:
+    def forward(
+        self, ids_TB: Tensor, lengths_B: Tensor, ratios_TBO: Tensor | None = None
+    ) -> Tensor:
         """Compute logits.
 
         Args:
             ids_TB: int64 token ids.
             lengths_B: int64 lengths, 1 to T.
+            ratios_TBO: log-count ratios, cross-fitted, of reviews that they were learned from;
+                `None` looks them up.
 
         Returns:
             float32 logits `[B]`, also where autocast runs the encoder in bfloat16.
         """
         x_TBE = self.embedding_dropout(self._drop_words(self.embedding(ids_TB), ids_TB))
+        if hasattr(self, "ngrams"):
+            found_TBO = self.ngrams(ids_TB) if ratios_TBO is None else ratios_TBO
+            x_TBE = torch.cat([x_TBE, found_TBO], dim=2)
         outputs_TBH, final_BH = self.encoder(x_TBE, lengths_B)
         with torch.autocast(ids_TB.device.type, enabled=False):
             pooled = [self._pool(kind, outputs_TBH, final_BH, lengths_B) for kind in self.pooling]

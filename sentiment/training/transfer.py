@@ -12,12 +12,12 @@ def adopt_settings(config: TrainConfig, source: TrainConfig) -> None:
     for name in ("model", "vocabulary_size", "min_frequency"):
         setattr(config.tokenizer, name, getattr(source.tokenizer, name))
     config.embeddings.dimension = source.embeddings.dimension
-    config.model.layers = source.model.layers
-    config.model.hidden_size = source.model.hidden_size
+    for name in ("layers", "hidden_size", "ngrams", "ngrams_size"):
+        setattr(config.model, name, getattr(source.model, name))
 
 
 def build_from(source: Checkpoint, config: ModelConfig) -> Classifier:
-    """A classifier with the embedding and the encoder of a checkpoint, and a new logit.
+    """A classifier with the embedding, n-grams and encoder of a checkpoint, and a new logit.
 
     Args:
         source: gives the weights.
@@ -31,6 +31,8 @@ def build_from(source: Checkpoint, config: ModelConfig) -> Classifier:
     for part in Part:
         state = getattr(loaded, part.value).state_dict()
         getattr(model, part.value).load_state_dict(state)
+    if config.ngrams > 0:
+        model.ngrams = loaded.ngrams
     return model
 
 

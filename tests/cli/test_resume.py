@@ -20,7 +20,7 @@ from tests.cli.test_configuration import run_door
 SMALL = (
     *("data=sample", "embeddings.dimension=8", "model.hidden_size=8", "runtime.threads=1"),
     *("trainer.epochs=2", "trainer.max_train_batches=6", "trainer.log_every=2"),
-    "checkpoint.every_updates=2",
+    *("checkpoint.every_updates=2", "model.ngrams=2"),
 )
 RESULTS = (
     *("checkpoints/best/model.safetensors", "checkpoints/last/model.safetensors"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sentiment.config import DataConfig, DataSource, SplitConfig, SplitKind
 from sentiment.data.films import film_numbers, text_keys
-from sentiment.data.reviews import labels_of, load_split, load_splits, validation_mask
+from sentiment.data.reviews import load_split, load_splits, validation_mask
 from sentiment.errors import UserError
 
 SPLIT = SplitConfig(validation_fraction=0.25, seed=0)
@@ -189,10 +189,6 @@ def test_a_text_stays_in_one_split_only(tmp_path: Path, caplog: pytest.LogCaptur
     assert len(splits["train"]) + len(splits["validation"]) + sum(dropped) == 41
 
 
-def unknown(labels: list[int]) -> Dataset:
-    return Dataset.from_dict({"text": [f"review {n}" for n in range(len(labels))], "label": labels})
-
-
 @given(
     negative=st.integers(4, 300),
     positive=st.integers(4, 300),
@@ -204,22 +200,23 @@ def unknown(labels: list[int]) -> Dataset:
 def test_each_class_gives_its_share_to_validation(
     negative: int, positive: int, fraction: float, seed: int, kind: SplitKind
 ) -> None:
-    reviews = unknown([0] * negative + [1] * positive)
-    mask_N = validation_mask(reviews, SplitConfig(fraction, seed, kind))
+    labels_N = np.array([0] * negative + [1] * positive)
+    groups_N, split = np.arange(len(labels_N)), SplitConfig(fraction, seed, kind)
+    mask_N = validation_mask(labels_N, groups_N, split)
     for start, end in ((0, negative), (negative, negative + positive)):
         assert mask_N[start:end].sum() == pytest.approx(fraction * (end - start), abs=0.501)
-    assert np.array_equal(mask_N, validation_mask(reviews, SplitConfig(fraction, seed, kind)))
+    assert np.array_equal(mask_N, validation_mask(labels_N, groups_N, split))
 
 
 def test_another_split_seed_chooses_other_reviews() -> None:
-    reviews = unknown([0, 1] * 500)
-    masks = {validation_mask(reviews, SplitConfig(0.1, seed)).tobytes() for seed in range(5)}
-    assert len(masks) == 5
+    labels_N, groups_N = np.array([0, 1] * 500), np.arange(1000)
+    splits = (SplitConfig(0.1, seed) for seed in range(5))
+    assert len({validation_mask(labels_N, groups_N, split).tobytes() for split in splits}) == 5
 
 
 def test_a_split_that_leaves_nothing_is_refused() -> None:
     with pytest.raises(UserError, match=r"split\.validation_fraction=0\.1 takes 0 of 3 negative"):
-        validation_mask(unknown([0, 0, 0, 1, 1, 1]), SplitConfig(0.1, 0))
+        validation_mask(np.array([0, 0, 0, 1, 1, 1]), np.arange(6), SplitConfig(0.1, 0))
 
 
 def test_layout_of_a_text_does_not_change_its_film() -> None:
@@ -231,29 +228,36 @@ def test_layout_of_a_text_does_not_change_its_film() -> None:
 
 
 def test_real_imdb_keeps_whole_films_together_in_any_order(
-    imdb_dir: Path, caplog: pytest.LogCaptureFixture
+    imdb_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reviews = load_split(local(imdb_dir), "train")
     listed = pq.read_table(imdb_dir / "metadata.parquet").to_pandas().query("split == 'train'")
-    films = listed.sort_values("row")["movie"].to_numpy()
-    mask_N = validation_mask(reviews, SplitConfig(0.1, 0))
-    assert mask_N.sum() == pytest.approx(2500, abs=5)
-    assert np.mean(labels_of(reviews)[mask_N]) == pytest.approx(0.5, abs=0.002)
-    # But for texts that stand under several films.
-    both = set(films[mask_N]) & set(films[~mask_N])
-    assert np.isin(films[mask_N], list(both)).mean() < 0.02
-    random_N = validation_mask(reviews, SplitConfig(0.1, 0, SplitKind.random))
-    assert np.isin(films[random_N], films[~random_N]).mean() > 0.9
+    table = pq.read_table(imdb_dir / "train.parquet")
+    film_of = dict(zip(table["text"].to_pylist(), listed.sort_values("row")["movie"], strict=True))
+    (tmp_path / "test.parquet").symlink_to(imdb_dir / "test.parquet")
+    shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
+    pq.write_table(shuffled, tmp_path / "train.parquet")
 
-    order = np.random.default_rng(0).permutation(len(reviews))
-    assert np.array_equal(
-        validation_mask(reviews.select(order), SplitConfig(0.1, 0)), mask_N[order]
+    def parts(path: Path, kind: SplitKind = SplitKind.grouped) -> tuple[set[str], set[str]]:
+        splits = load_splits(local(path), SplitConfig(0.1, 0, kind))
+        return set(splits["train"]["text"]), set(splits["validation"]["text"])
+
+    def share_of_known_films(train: set[str], validation: set[str]) -> float:
+        seen = {film_of[text] for text in train}
+        return sum(film_of[text] in seen for text in validation) / len(validation)
+
+    train, validation = parts(imdb_dir)
+    assert len(validation) == pytest.approx(2500, abs=25)
+    # A few texts stand under several films.
+    assert share_of_known_films(train, validation) < 0.02
+    assert share_of_known_films(*parts(imdb_dir, SplitKind.random)) > 0.9
+    assert parts(tmp_path)[1] == validation
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    pq.write_table(
+        pa.concat_tables([shuffled, pa.table({"text": ["Mine."], "label": [1]})]),
+        tmp_path / "train.parquet",
     )
-    assert not caplog.messages
-    validation_mask(
-        reviews.select(range(24_990)).add_item({"text": "Mine.", "label": 1}), SplitConfig(0.1, 0)
-    )
-    assert caplog.messages[-1].startswith("1 of 24991 training reviews are not known")
+    parts(tmp_path)
+    assert "1 of 25001 training reviews are not known to be of IMDB" in caplog.text
 
 
 def test_real_imdb_loses_its_known_duplicates(

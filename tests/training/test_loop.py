@@ -121,8 +121,8 @@ def break_batches(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
     trained = itertools.count(1)
     forward = Classifier.forward
 
-    def broken(self: Classifier, ids_TB: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
-        logits_B = forward(self, ids_TB, lengths_B)
+    def broken(self: Classifier, *batch: torch.Tensor) -> torch.Tensor:
+        logits_B = forward(self, *batch)
         return logits_B * torch.inf if self.training and next(trained) in numbers else logits_B
 
     monkeypatch.setattr(Classifier, "forward", broken)
