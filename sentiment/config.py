@@ -264,8 +264,8 @@ class ModelConfig:
     freeze: list[Part]
     """Parts that are not trained: what was loaded from vectors or from another run stays."""
     ngrams: int = 0
-    """Tokens of the longest n-grams whose log-count ratios the encoder reads beside the word
-    vectors (`sentiment/model/ngrams.py`); 0: it reads none."""
+    """Tokens of the longest n-grams of which the encoder reads, beside the word vectors, what the
+    training labels say of them (`sentiment/training/ngrams.py`); 0: it reads none."""
     ngrams_size: int = 500_000
     """Most n-grams of each length; in a checkpoint the size of its tables."""
 

@@ -17,7 +17,7 @@ from sentiment.data.encoding import encode, fingerprint
 from sentiment.data.reviews import groups_of, label_names, load_splits
 from sentiment.model.classifier import Classifier
 from sentiment.model.embedding import build_embedding
-from sentiment.model.ngrams import NO_NGRAM, NGramRatios, fit_ratios
+from sentiment.model.ngrams import NO_NGRAM, NGramFeatures
 from sentiment.report.journal import Journal
 from sentiment.report.metrics import binary_metrics
 from sentiment.report.progress import byte_progress
@@ -36,6 +36,7 @@ from sentiment.text.vectors import find_vectors
 from sentiment.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sentiment.training.inference import predict_logits
 from sentiment.training.loop import fit
+from sentiment.training.ngrams import fit_ngrams
 from sentiment.training.objectives import resolve_pos_weight
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.processes import Processes
@@ -64,7 +65,7 @@ class Data:
     test: EncodedReviews
     sha256: dict[str, str]
     """Hash of each split's texts and labels."""
-    ngrams: NGramRatios | None
+    ngrams: NGramFeatures | None
     """Learned from the training reviews; `None` if there are none, or those of a checkpoint."""
 
 
@@ -174,7 +175,7 @@ def load_data(config: TrainConfig, runtime: Runtime, loaded: Checkpoint | None) 
     )
     ngrams = None
     if config.model.ngrams > 0 and config.init_from is None:
-        train, ngrams = _with_ratios(config.model, train, groups_of(splits["train"]), tokenizer)
+        train, ngrams = _with_ngrams(config.model, train, groups_of(splits["train"]), tokenizer)
     return Data(tokenizer, train, validation, test, sha256, ngrams)
 
 
@@ -234,17 +235,17 @@ def go_on(config: TrainConfig, runtime: Runtime, data: Data, resumed: Resumable)
     return state
 
 
-def _with_ratios(
+def _with_ngrams(
     config: ModelConfig, train: EncodedReviews, groups_N: NDArray[np.int64], tokenizer: Tokenizer
-) -> tuple[EncodedReviews, NGramRatios]:
-    ngrams, ratios = fit_ratios(
-        *(train.ids, train.starts_N, train.lengths_N, train.labels_N, groups_N),
-        *(vocabulary_size(tokenizer), config.ngrams, config.ngrams_size),
+) -> tuple[EncodedReviews, NGramFeatures]:
+    log.info("learning the features of n-grams")
+    ngrams, of_train = fit_ngrams(
+        train, groups_N, vocabulary_size(tokenizer), config.ngrams, config.ngrams_size
     )
     config.ngrams_size = ngrams.keys_OS.shape[1]
     counts = (ngrams.keys_OS != NO_NGRAM).sum(dim=1).tolist()
-    log.info("n-grams of 1 to %d tokens whose log-count ratios are read: %s", len(counts), counts)
-    return replace(train, ratios=ratios), ngrams
+    log.info("known n-grams of 1 to %d tokens: %s", len(counts), ", ".join(map(str, counts)))
+    return replace(train, ngrams=of_train), ngrams
 
 
 def _settle(config: TrainConfig, runtime: Runtime, source: Checkpoint | None) -> None:

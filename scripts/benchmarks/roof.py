@@ -7,6 +7,7 @@ from torch import Tensor
 
 from benchmarks.sides import Figures, Group, Side, as_pipeline
 from sentiment.config import TrainConfig
+from sentiment.model.ngrams import FEATURES
 
 WIDTH = 2048
 SECONDS = 1.0
@@ -21,7 +22,9 @@ def flops_per_token(config: TrainConfig) -> int:
     """
     hidden = config.model.hidden_size
     assert config.embeddings.dimension is not None
-    widths = [config.embeddings.dimension + config.model.ngrams] + [2 * hidden] * (config.model.layers - 1)
+    widths = [config.embeddings.dimension + FEATURES * config.model.ngrams] + [2 * hidden] * (
+        config.model.layers - 1
+    )
     return sum(2 * 2 * 4 * hidden * (width + hidden) for width in widths)
 
 

@@ -27,13 +27,13 @@ class Batch:
         ids_TB: int64 token ids, `PAD_ID` past the end of a review.
         lengths_B: int64, at least 1.
         labels_B: float32, 0 or 1.
-        ratios_TBO: float32, cross-fitted log-count ratios of n-grams, or `None`.
+        ngrams_TBX: float32, cross-fitted features of n-grams, or `None`.
     """
 
     ids_TB: Tensor
     lengths_B: Tensor
     labels_B: Tensor
-    ratios_TBO: Tensor | None
+    ngrams_TBX: Tensor | None
 
 
 def shuffled_batches(
@@ -123,12 +123,12 @@ def collate(reviews: EncodedReviews, rows: NDArray[np.int64], device: torch.devi
     """Pad the given rows into one batch on the device."""
     ids_TB, lengths_B = pad(reviews, rows)
     labels_B = reviews.labels_N[torch.from_numpy(rows)].float()
-    ratios_TBO = None
-    if reviews.ratios is not None:
+    ngrams_TBX = None
+    if reviews.ngrams is not None:
         positions_TB, padding_TB, _ = _places(reviews, rows)
-        ratios_TBO = reviews.ratios[positions_TB].float().masked_fill(padding_TB.unsqueeze(2), 0)
-        ratios_TBO = send(ratios_TBO, device)
-    return Batch(send(ids_TB, device), send(lengths_B, device), send(labels_B, device), ratios_TBO)
+        ngrams_TBX = reviews.ngrams[positions_TB].float().masked_fill(padding_TB.unsqueeze(2), 0)
+        ngrams_TBX = send(ngrams_TBX, device)
+    return Batch(send(ids_TB, device), send(lengths_B, device), send(labels_B, device), ngrams_TBX)
 
 
 def _places(texts: EncodedTexts, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:

@@ -51,12 +51,12 @@ class EncodedReviews(EncodedTexts):
 
     Attributes:
         labels_N: int64, 0 or 1.
-        ratios: `[K, O]`, cross-fitted log-count ratios of the n-grams that end at each token of
-            `ids` (`sentiment/model/ngrams.py`); `None` where the model looks them up itself.
+        ngrams: cross-fitted features of the n-grams that end at each token of `ids`, a row each
+            (`sentiment/training/ngrams.py`); `None` where the model looks them up itself.
     """
 
     labels_N: Tensor
-    ratios: Tensor | None = None
+    ngrams: Tensor | None = None
 
     def select(self, rows: NDArray[np.int64]) -> Self:
         """The given reviews, in the given order."""

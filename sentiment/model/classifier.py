@@ -1,7 +1,7 @@
 """Embedding, encoder, pooling and one logit.
 
-Shapes: T time, B batch, E width of a word vector, O longest n-gram, H hidden size of one direction,
-V vocabulary.
+Shapes: T time, B batch, E width of a word vector, X features of n-grams, H hidden size of one
+direction, V vocabulary.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sentiment.config import ModelConfig, Pooling
 from sentiment.model.bilstm import BiLSTM, SharedDropout
-from sentiment.model.ngrams import NGramRatios
+from sentiment.model.ngrams import FEATURES, NGramFeatures
 
 
 class Attention(nn.Module):
@@ -43,9 +43,9 @@ class Classifier(nn.Module):
         self.embedding_dropout = SharedDropout(config.embedding_dropout)
         if config.ngrams > 0:
             vocabulary_size = embedding.num_embeddings
-            self.ngrams = NGramRatios(vocabulary_size, config.ngrams, config.ngrams_size)
+            self.ngrams = NGramFeatures(vocabulary_size, config.ngrams, config.ngrams_size)
         self.encoder = BiLSTM(
-            embedding.embedding_dim + config.ngrams,
+            embedding.embedding_dim + FEATURES * config.ngrams,
             config.hidden_size,
             config.layers,
             config.dropout,
@@ -57,14 +57,14 @@ class Classifier(nn.Module):
         self.output = nn.Linear(width * len(self.pooling), 1)
 
     def forward(
-        self, ids_TB: Tensor, lengths_B: Tensor, ratios_TBO: Tensor | None = None
+        self, ids_TB: Tensor, lengths_B: Tensor, ngrams_TBX: Tensor | None = None
     ) -> Tensor:
         """Compute logits.
 
         Args:
             ids_TB: int64 token ids.
             lengths_B: int64 lengths, 1 to T.
-            ratios_TBO: log-count ratios, cross-fitted, of reviews that they were learned from;
+            ngrams_TBX: features of n-grams, cross-fitted, of reviews that they were learned from;
                 `None` looks them up.
 
         Returns:
@@ -72,8 +72,9 @@ class Classifier(nn.Module):
         """
         x_TBE = self.embedding_dropout(self._drop_words(self.embedding(ids_TB), ids_TB))
         if hasattr(self, "ngrams"):
-            found_TBO = self.ngrams(ids_TB) if ratios_TBO is None else ratios_TBO
-            x_TBE = torch.cat([x_TBE, found_TBO], dim=2)
+            if ngrams_TBX is None:
+                ngrams_TBX = self.ngrams(ids_TB)
+            x_TBE = torch.cat([x_TBE, ngrams_TBX], dim=2)
         outputs_TBH, final_BH = self.encoder(x_TBE, lengths_B)
         with torch.autocast(ids_TB.device.type, enabled=False):
             pooled = [self._pool(kind, outputs_TBH, final_BH, lengths_B) for kind in self.pooling]

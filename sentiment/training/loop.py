@@ -95,7 +95,7 @@ def fit(
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(at.update, total, config.optimizer)
                 with runtime.autocast():
-                    logits_B = learner(batch.ids_TB, batch.lengths_B, batch.ratios_TBO)
+                    logits_B = learner(batch.ids_TB, batch.lengths_B, batch.ngrams_TBX)
                 loss = objective(logits_B, batch.labels_B)
                 # Gradients are averaged over processes: each counts as much as it has rows.
                 (loss * (len(mine) * processes.count / len(rows))).backward()

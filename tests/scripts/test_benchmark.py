@@ -34,7 +34,9 @@ def no_run(count: int, overrides: list[str]) -> dict[str, float]:
 def test_operations_counted_are_those_that_torch_counts_in_an_lstm_on_packed_reviews() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
-    config = compose_train("model.layers=3", "model.hidden_size=6", "embeddings.dimension=10")
+    config = compose_train(
+        "model.layers=3", "model.hidden_size=6", "model.ngrams=0", "embeddings.dimension=10"
+    )
     lstm = nn.LSTM(10, 6, num_layers=3, bidirectional=True)
     lengths_B = torch.tensor([7, 5, 3])
     x_TBE = torch.randn(7, 3, 10, requires_grad=True)
@@ -51,7 +53,9 @@ def test_operations_counted_are_those_that_torch_counts_in_an_lstm_on_packed_rev
 
 
 def test_rates_count_what_is_read_and_multiplied() -> None:
-    config = compose_train("model.layers=2", "model.hidden_size=6", "embeddings.dimension=10")
+    config = compose_train(
+        "model.layers=2", "model.hidden_size=6", "model.ngrams=0", "embeddings.dimension=10"
+    )
     # Directions x gates x hidden x (input + hidden), a multiplication and an addition each.
     of_a_token = 2 * (2 * 4 * 6 * (10 + 6)) + 2 * (2 * 4 * 6 * (12 + 6))
     predicting = roof.rates(config, torch.tensor([3, 1]), seconds=4.0, training=False)
