@@ -25,11 +25,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
 from benchmarks import commands, encoding, inference, memory, report, training
-from benchmarks.sides import Benchmark, Figures, SkippedError, compose_config
+from benchmarks.sides import Benchmark, Figures, SkippedError
 from sentiment import cli
 from sentiment.config import TrainConfig
 from sentiment.errors import UserError
@@ -96,7 +93,7 @@ def compare(name: str, count: int, rounds: int, given: list[str]) -> dict[str, A
                 runs[group, side].append(found)
                 shown = ", ".join(f"{report.number(found[unit])} {unit}" for unit in found)
                 print(f"round {number + 1}: {title}: {shown}", flush=True)
-    environment = describe_environment(prepare(compose_config([*BASE, *given]).runtime))
+    environment = describe_environment(prepare(cli.compose_train([*BASE, *given]).runtime))
     for package in ("numpy", "keras"):
         try:
             environment["packages"][package] = version(package)
@@ -164,8 +161,8 @@ def main() -> None:
                 found = str(reason)
             print(json.dumps(found))
             return
-        compose_config([*BASE, *given])
-    except (UserError, OmegaConfBaseException, HydraException) as error:
+        cli.compose_train([*BASE, *given])
+    except UserError as error:
         print(f"error: {cli.explain(error, TrainConfig)}", file=sys.stderr)
         sys.exit(2)
     except subprocess.CalledProcessError as error:

@@ -19,7 +19,6 @@ os.environ["SENTIMENT_CACHE"] = str(Path(CACHE.name) / "sentiment")
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from sentiment import cli
 from sentiment.config import TrainConfig
@@ -38,9 +37,7 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 def compose_train(*overrides: str) -> TrainConfig:
     """The configuration that these command-line overrides stand for."""
-    cli.register()
-    with initialize_config_dir(version_base="1.3", config_dir=str(cli.CONF)):
-        return cli.to_dataclass(compose("train", list(overrides)), TrainConfig)
+    return cli.compose_train(list(overrides))
 
 
 def write_checkpoint(folder: Path, texts: list[str]) -> Path:

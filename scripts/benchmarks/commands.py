@@ -9,7 +9,8 @@ from functools import partial
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator, ScalarEvent
 
-from benchmarks.sides import Benchmark, Figures, Group, Side, compose_config
+from benchmarks.sides import Benchmark, Figures, Group, Side
+from sentiment.cli import compose_train
 
 TRAIN = (sys.executable, "-m", "sentiment.train")
 
@@ -63,7 +64,7 @@ def measure_command(count: int, overrides: list[str], processes: int) -> Figures
     Returns:
         Reviews per second, as TensorBoard has it, checkpoints included.
     """
-    updates = max(1, count // compose_config(overrides).trainer.batch_size)
+    updates = max(1, count // compose_train(overrides).trainer.batch_size)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={processes}", "-m", "sentiment.train", *overrides]
     with tempfile.TemporaryDirectory() as folder:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from benchmarks.inference import fresh_checkpoint
 from benchmarks.reviews import draw_test_texts, encoded_reviews
-from benchmarks.sides import Benchmark, Figures, Group, Side, as_pipeline, as_usual, compose_config
+from benchmarks.sides import Benchmark, Figures, Group, Side, as_pipeline, as_usual
 from benchmarks.training import TUTORIAL_SIZES, train_pipeline
 from benchmarks.tutorial import TRAINING_BATCH, train_tutorial
+from sentiment.cli import compose_train
 from sentiment.config import TrainConfig
 from sentiment.data.batches import sorted_batches
 from sentiment.data.encoded import EncodedReviews
@@ -67,7 +68,7 @@ def measure_training(count: int, overrides: list[str]) -> Figures:
 
     Of IMDB's batches at the default sizes every sixth is full: 64 reviews cut to 400 tokens.
     """
-    updates = max(1, count // compose_config(overrides).trainer.batch_size)
+    updates = max(1, count // compose_train(overrides).trainer.batch_size)
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "sentiment.train", *overrides, f"hydra.run.dir={folder}"]
         command += ["trainer.epochs=1", f"trainer.max_train_batches={updates}"]
@@ -76,7 +77,7 @@ def measure_training(count: int, overrides: list[str]) -> Figures:
 
 def measure_prediction(count: int, overrides: list[str]) -> Figures:
     """The command, which gets a test review per line, over and over where they do not suffice."""
-    config = compose_config(overrides)
+    config = compose_train(overrides)
     checkpoint = fresh_checkpoint(config)
     texts = [" ".join(text.split()) for text in draw_test_texts(config, count)]
     lines = (texts * (count // len(texts) + 1))[:count]

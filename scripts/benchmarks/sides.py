@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from hydra import compose, initialize_config_dir
 
 from sentiment import cli
 from sentiment.config import Kernel, Precision, TrainConfig
@@ -71,20 +70,9 @@ class Benchmark(NamedTuple):
     reviews: int | None
 
 
-def compose_config(overrides: list[str]) -> TrainConfig:
-    """The configuration that these command-line overrides stand for.
-
-    Raises:
-        UserError, OmegaConfBaseException, HydraException: they are no settings.
-    """
-    cli.register()
-    with initialize_config_dir(version_base="1.3", config_dir=str(cli.CONF)):
-        return cli.to_dataclass(compose("train", overrides), TrainConfig)
-
-
 def as_usual(overrides: list[str]) -> TrainConfig:
     """The configuration, in a process that is as torch makes it, but for a given `threads`."""
-    config = compose_config(overrides)
+    config = cli.compose_train(overrides)
     if config.runtime.threads is not None:
         torch.set_num_threads(config.runtime.threads)
     return config
@@ -96,7 +84,7 @@ def as_pipeline(overrides: list[str]) -> tuple[TrainConfig, Runtime]:
     Raises:
         SkippedError: bfloat16 on a processor that would only emulate it, or no compiled kernel.
     """
-    config = compose_config(overrides)
+    config = cli.compose_train(overrides)
     automatic = replace(config.runtime, precision=Precision.auto, kernel=Kernel.plain)
     native = prepare(automatic).precision
     if config.runtime.precision is Precision.bfloat16 is not native:
