@@ -103,7 +103,8 @@ def memory_advice(config: TrainConfig) -> Iterator[None]:
             f"out of {'GPU ' if on_gpu else ''}memory; lower data.max_tokens_per_batch (now "
             f"{config.data.max_tokens_per_batch}), trainer.batch_size (now "
             f"{config.trainer.batch_size}), tokenizer.max_length (now "
-            f"{config.tokenizer.max_length}) or model.hidden_size (now {config.model.hidden_size})"
+            f"{config.tokenizer.max_length}), model.hidden_size (now {config.model.hidden_size}) "
+            f"or model.ngrams (now {config.model.ngrams})"
         ) from error
 
 
