@@ -227,6 +227,7 @@ def test_layout_of_a_text_does_not_change_its_film() -> None:
     assert (known, len(set(films_N.tolist()))) == (0, 3)
 
 
+@pytest.mark.slow
 def test_real_imdb_keeps_whole_films_together_in_any_order(
     imdb_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
