@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sentiment import cli
 from sentiment.data.films import FILMS, text_keys
+from sentiment.errors import UserError
 
 
 def reviews_with_addresses(folder: Path) -> Iterator[tuple[str, str]]:
@@ -31,11 +33,25 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="aclImdb")
     parser.add_argument("--output", type=Path, default=FILMS)
     arguments = parser.parse_args()
-    texts, addresses = zip(*reviews_with_addresses(arguments.folder), strict=True)
+    with cli.one_line_errors():
+        write_films(arguments.folder, arguments.output)
+
+
+def write_films(folder: Path, output: Path) -> None:
+    """Write the table, a row for each distinct text.
+
+    Raises:
+        UserError: a folder without reviews.
+        OSError: a folder without the lists of addresses.
+    """
+    found = list(reviews_with_addresses(folder))
+    if not found:
+        raise UserError(f"{folder} has no train/neg/*.txt and train/pos/*.txt, expected aclImdb")
+    texts, addresses = zip(*found, strict=True)
     keys_K, first_K = np.unique(text_keys(texts), return_index=True)
     _, films_N = np.unique(addresses, return_inverse=True)
     table = pa.table({"text": keys_K, "film": films_N[first_K].astype(np.uint16)})
-    pq.write_table(table, arguments.output, compression="zstd", use_dictionary=["film"])
+    pq.write_table(table, output, compression="zstd", use_dictionary=["film"])
 
 
 if __name__ == "__main__":

@@ -133,7 +133,8 @@ class DataConfig:
     negative: str | None = None
     """The label of negative reviews; likewise."""
     group_column: str | None = None
-    """Rows of the same value stay together where reviews are taken from `train`."""
+    """Rows of the same value stay together where reviews are taken from `train`, and where it is
+    divided to learn n-grams."""
     drop_empty: bool = False
     """Leave out rows without a text or a label instead of refusing the file."""
     max_tokens_per_batch: int = 65_536

@@ -22,9 +22,8 @@ def flops_per_token(config: TrainConfig) -> int:
     """
     hidden = config.model.hidden_size
     assert config.embeddings.dimension is not None
-    widths = [config.embeddings.dimension + FEATURES * config.model.ngrams] + [2 * hidden] * (
-        config.model.layers - 1
-    )
+    read = config.embeddings.dimension + FEATURES * config.model.ngrams
+    widths = [read] + [2 * hidden] * (config.model.layers - 1)
     return sum(2 * 2 * 4 * hidden * (width + hidden) for width in widths)
 
 

@@ -116,19 +116,23 @@ def pad(texts: EncodedTexts, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         int64 token ids `[T, B]`, `PAD_ID` past the end of a text, and int64 lengths `[B]`.
     """
     positions_TB, padding_TB, lengths_B = _places(texts, rows)
-    return texts.ids[positions_TB].long().masked_fill(padding_TB, PAD_ID), lengths_B
+    return _padded_ids(texts, positions_TB, padding_TB), lengths_B
 
 
 def collate(reviews: EncodedReviews, rows: NDArray[np.int64], device: torch.device) -> Batch:
     """Pad the given rows into one batch on the device."""
-    ids_TB, lengths_B = pad(reviews, rows)
+    positions_TB, padding_TB, lengths_B = _places(reviews, rows)
+    ids_TB = _padded_ids(reviews, positions_TB, padding_TB)
     labels_B = reviews.labels_N[torch.from_numpy(rows)].float()
     ngrams_TBX = None
     if reviews.ngrams is not None:
-        positions_TB, padding_TB, _ = _places(reviews, rows)
         ngrams_TBX = reviews.ngrams[positions_TB].float().masked_fill(padding_TB.unsqueeze(2), 0)
         ngrams_TBX = send(ngrams_TBX, device)
     return Batch(send(ids_TB, device), send(lengths_B, device), send(labels_B, device), ngrams_TBX)
+
+
+def _padded_ids(texts: EncodedTexts, positions_TB: Tensor, padding_TB: Tensor) -> Tensor:
+    return texts.ids[positions_TB].long().masked_fill(padding_TB, PAD_ID)
 
 
 def _places(texts: EncodedTexts, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:

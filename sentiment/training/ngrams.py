@@ -26,9 +26,14 @@ from sentiment.model.ngrams import FEATURES, NGramFeatures
 
 FOLDS = 10
 SMOOTHING = 1.0
+"""Added to both counts of a ratio (Wang & Manning, 2012)."""
 FEWEST_REVIEWS = 2
+"""Of an n-gram that is known."""
 LOSS_WEIGHT = 0.3
+"""Of the regression's loss, summed over reviews, against half the squared weights; from 0.1 to 1
+scikit-learn's model is as good on validation (`results/nb-lr`)."""
 ITERATIONS = 25
+"""Of L-BFGS: stopped here it does better on validation than at the end (docs/experiments.md)."""
 SPREAD = 0.5
 """Standard deviation of each feature of the n-grams of one length, over the training reviews."""
 
@@ -158,10 +163,8 @@ def _regress(
     r_MY = torch.from_numpy(ratios_MY)
     y_N1 = torch.from_numpy(labels_N).float().unsqueeze(1)
     is_learned_NY = torch.from_numpy(np.arange(FOLDS + 1) != fold_N[:, None]).float()
-    of_review, of_ngram = (
-        _bags(review_P, place_P, len(labels_N)),
-        _bags(place_P, review_P, len(r_MY)),
-    )
+    of_review = _bags(review_P, place_P, len(labels_N))
+    of_ngram = _bags(place_P, review_P, len(r_MY))
     # All models at once: their objectives do not touch.
     w_MY = torch.zeros_like(r_MY, requires_grad=True)
     bias_Y = torch.zeros(FOLDS + 1, requires_grad=True)
