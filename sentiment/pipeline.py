@@ -66,7 +66,7 @@ class Data:
     sha256: dict[str, str]
     """Hash of each split's texts and labels."""
     ngrams: NGramFeatures | None
-    """Learned from the training reviews; `None` if the model reads none or has those of `init_from`."""
+    """Learned from the training reviews; `None` without n-grams, or with those of `init_from`."""
 
 
 def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
