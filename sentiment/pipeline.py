@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from sentiment.config import ModelConfig, TrainConfig, flatten
 from sentiment.data.encoded import EncodedReviews
@@ -290,13 +291,19 @@ def _train_and_test(
                 folder = directory / LAST.with_name(name)
                 save_checkpoint(folder, state.model, data.tokenizer, config, metrics, more, keep)
 
-        fit(state, data.train, data.validation, config, runtime, journal, save)
+        def observe(update: int, logits_N: Tensor | None) -> None:
+            if logits_N is not None:
+                journal.evaluation("validation", logits_N, data.validation.labels_N, update)
+
+        fit(state, data.train, data.validation, config, runtime, journal, save, observe)
         # From here on nothing is chosen any more: the test reviews are scored once.
         best = load_checkpoint(directory)
         model = best.build_model().to(runtime.device)
         logits_N = predict_logits(model, data.test, runtime)
         tested = binary_metrics(logits_N, data.test.labels_N)
-        journal.scalars("test", tested, int(best.metrics["update"]))
+        update = int(best.metrics["update"])
+        journal.scalars("test", tested, update)
+        journal.evaluation("test", logits_N, data.test.labels_N, update)
         figures = {f"test/{name}": value for name, value in tested.items()}
         metrics = best.metrics | figures | progress.coverage
         shown = ("validation/accuracy", "validation/loss", "test/accuracy", "test/loss")

@@ -49,9 +49,13 @@ def train_pipeline(reviews: EncodedReviews, config: TrainConfig, runtime: Runtim
     state = TrainingState(model, build_optimizer(model, config.optimizer), Progress())
     labels_N = reviews.labels_N
     one_each = reviews.select(np.array([int(labels_N.argmin()), int(labels_N.argmax())]))
+
+    def ignore(*_: object) -> None:
+        pass
+
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder)) as journal:
         started = time.perf_counter()
-        fit(state, reviews, one_each, config, runtime, journal, lambda *_: None)
+        fit(state, reviews, one_each, config, runtime, journal, save=ignore, observe=ignore)
         return time.perf_counter() - started
 
 

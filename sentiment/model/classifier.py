@@ -70,13 +70,21 @@ class Classifier(nn.Module):
         Returns:
             float32 logits `[B]`, also where autocast runs the encoder in bfloat16.
         """
-        x_TBE = self.embedding_dropout(self._drop_words(self.embedding(ids_TB), ids_TB))
-        if hasattr(self, "ngrams"):
-            if ngrams_TBX is None:
-                ngrams_TBX = self.ngrams(ids_TB)
-            x_TBE = torch.cat([x_TBE, ngrams_TBX], dim=2)
+        return self.logits(self.inputs(ids_TB, ngrams_TBX), lengths_B)
+
+    def inputs(self, ids_TB: Tensor, ngrams_TBX: Tensor | None = None) -> Tensor:
+        """What the encoder reads: word vectors and features of n-grams, `[T, B, E + X]`."""
+        x_TBE: Tensor = self.embedding_dropout(self._drop_words(self.embedding(ids_TB), ids_TB))
+        if not hasattr(self, "ngrams"):
+            return x_TBE
+        if ngrams_TBX is None:
+            ngrams_TBX = self.ngrams(ids_TB)
+        return torch.cat([x_TBE, ngrams_TBX], dim=2)
+
+    def logits(self, x_TBE: Tensor, lengths_B: Tensor) -> Tensor:
+        """Logits `[B]` of what `inputs` returned."""
         outputs_TBH, final_BH = self.encoder(x_TBE, lengths_B)
-        with torch.autocast(ids_TB.device.type, enabled=False):
+        with torch.autocast(x_TBE.device.type, enabled=False):
             pooled = [self._pool(kind, outputs_TBH, final_BH, lengths_B) for kind in self.pooling]
             logits_B1: Tensor = self.output(self.dropout(torch.cat(pooled, dim=1)))
         return logits_B1.squeeze(1)

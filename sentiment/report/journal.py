@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from torch import Tensor
+
 from sentiment.report.run import FAULTS, write_faults, write_history
 from sentiment.report.tensorboard import Dashboard
 
@@ -43,6 +45,11 @@ class Journal:
         """Add a point to the curve of every `prefix/name`."""
         if self._dashboard is not None:
             self._dashboard.scalars(prefix, values, update)
+
+    def evaluation(self, prefix: str, logits_N: Tensor, labels_N: Tensor, update: int) -> None:
+        """Show how the logits of a whole split and its labels go together."""
+        if self._dashboard is not None:
+            self._dashboard.evaluation(prefix, logits_N, labels_N, update)
 
     def hyperparameters(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Fill the HPARAMS tab."""

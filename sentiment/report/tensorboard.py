@@ -6,9 +6,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from sentiment.config import LABEL_NAMES
 from sentiment.report.run import is_event_file
 
 
@@ -52,6 +55,22 @@ class Dashboard:
         """Add a point to the curve of every `prefix/name`."""
         for name, value in values.items():
             self._writer.add_scalar(f"{prefix}/{name}", value, update)
+
+    def evaluation(self, prefix: str, logits_N: Tensor, labels_N: Tensor, update: int) -> None:
+        """Show how the logits of a whole split and its labels go together.
+
+        Args:
+            prefix: of the tags, the name of the split.
+            logits_N: float32.
+            labels_N: 0 or 1.
+            update: the run's.
+        """
+        probability_N = torch.sigmoid(logits_N)
+        self._writer.add_pr_curve(f"{prefix}/precision_recall", labels_N, probability_N, update)
+        for label, name in enumerate(LABEL_NAMES):
+            self._writer.add_histogram(
+                f"{prefix}/logits_{name}", logits_N[labels_N == label], update
+            )
 
     def hyperparameters(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Fill the HPARAMS tab.

@@ -34,6 +34,7 @@ from sentiment.training.stopping import StopSignals
 log = logging.getLogger(__name__)
 
 Save = Callable[[str, dict[str, float]], None]
+Observe = Callable[[int, Tensor | None], None]
 
 
 def fit(
@@ -44,6 +45,7 @@ def fit(
     runtime: Runtime,
     journal: Journal,
     save: Save,
+    observe: Observe,
 ) -> None:
     """Train until the epochs are over or validation accuracy stops rising.
 
@@ -57,6 +59,8 @@ def fit(
         save: called with `last` and the figures so far whenever the state is to be kept, and with
             `best` after each epoch that is better than all before (higher validation accuracy, or
             as high with a lower loss).
+        observe: called before the first update, and with the validation logits after each epoch; it
+            may look at the model, and must leave it and every random state as they are.
 
     Raises:
         UserError: more batches than allowed gave a loss or gradient that is no finite number,
@@ -72,6 +76,9 @@ def fit(
     unseen: list[_Step] = []
 
     with StopSignals() as stop:
+        if at.update == at.epoch == at.batch == 0:
+            with stop.immediately():
+                observe(0, None)
         for epoch in range(at.epoch, config.trainer.epochs):
             if at.epochs_without_gain >= config.trainer.patience:
                 log.info("no gain in %d epochs: stopping early", at.epochs_without_gain)
@@ -158,6 +165,8 @@ def fit(
                 raise _diverged("not one batch of the epoch could be used", at.update, config)
             found_metrics = binary_metrics(logits_N, validation.labels_N)
             journal.scalars("validation", found_metrics, at.update)
+            with stop.immediately():
+                observe(at.update, logits_N)
             at.epoch, at.batch = epoch + 1, 0
             at.history.append(
                 {

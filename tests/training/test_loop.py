@@ -70,7 +70,7 @@ def run(
         saved.append(Saved(name, state.progress.update, metrics.get("validation/accuracy")))
 
     with Journal(directory) as journal:
-        fit(state, TRAIN, VALIDATION, config, CPU, journal, save)
+        fit(state, TRAIN, VALIDATION, config, CPU, journal, save, lambda *_: None)
     return state, saved
 
 
