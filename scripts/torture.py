@@ -4,7 +4,7 @@
 
 One run is left alone. Others get SIGKILL at random moments, half of the time while a checkpoint is
 being written, and are started again by the same command with `resume=auto`, until they finish. Each
-has to end with the same bytes in its weights, its optimizer state, `history.csv`,
+has to end with the same bytes in its weights, its optimizer state, its model card, `history.csv`,
 `predictions.csv` and `metrics.json`, and with the same TensorBoard points; only reviews per second
 are its own.
 """
@@ -40,6 +40,7 @@ SETTINGS = (
 SAME_BYTES = (
     *("checkpoints/best/model.safetensors", "checkpoints/last/model.safetensors"),
     *("checkpoints/last/training_state.safetensors", HISTORY, PREDICTIONS, METRICS),
+    "checkpoints/best/README.md",
 )
 CLOCK = "train/reviews_per_second"
 

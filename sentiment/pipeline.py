@@ -53,7 +53,7 @@ from sentiment.training.transfer import adopt_settings, build_from, freeze
 
 log = logging.getLogger(__name__)
 
-LAST = Path("checkpoints/last")
+BEST, LAST = Path("checkpoints/best"), Path("checkpoints/last")
 
 
 @dataclass(frozen=True)
@@ -288,8 +288,8 @@ def _train_and_test(
                 progress.event_sizes = journal.sizes()
                 more, keep = state.files(state.tensors()), config.checkpoint.keep
             if not silent:
-                folder = directory / LAST.with_name(name)
-                save_checkpoint(folder, state.model, data.tokenizer, config, metrics, more, keep)
+                folder, saved = directory / LAST.with_name(name), (data.tokenizer, config, metrics)
+                save_checkpoint(folder, state.model, *saved, more, keep, data.sha256)
 
         def observe(update: int, logits_N: Tensor | None) -> None:
             if logits_N is not None:
@@ -309,6 +309,9 @@ def _train_and_test(
         shown = ("validation/accuracy", "validation/loss", "test/accuracy", "test/loss")
         journal.hyperparameters(flatten(config), {tag: metrics[tag] for tag in shown})
     if not silent:
+        # Once more, with the test figures, in metrics and card.
+        folder, saved = directory / BEST, (best.tokenizer, best.config, metrics)
+        save_checkpoint(folder, model, *saved, data_sha256=data.sha256)
         write_predictions(directory, logits_N, data.test.labels_N, best.label_names)
         write_metrics(directory, metrics)
     return metrics

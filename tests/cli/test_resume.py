@@ -25,7 +25,7 @@ SMALL = (
 RESULTS = (
     *("checkpoints/best/model.safetensors", "checkpoints/last/model.safetensors"),
     *("checkpoints/last/training_state.safetensors", "history.csv", "metrics.json"),
-    "predictions.csv",
+    *("predictions.csv", "checkpoints/best/metrics.json", "checkpoints/best/README.md"),
 )
 
 

@@ -52,8 +52,19 @@ def test_everything_comes_back(folder: Path, model: Classifier, tokenizer: Token
 
 def test_holds_the_agreed_files_and_no_pickle(folder: Path) -> None:
     names = {"model.safetensors", "tokenizer.json", "config.yaml", "metrics.json", "manifest.json"}
-    assert {file.name for file in folder.iterdir()} == names
+    assert {file.name for file in folder.iterdir()} == names | {"README.md"}
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_the_card_may_be_edited_or_missing_as_in_checkpoints_of_before(folder: Path) -> None:
+    assert "README.md" in json.loads((folder / "manifest.json").read_text())["files"]
+    (folder / "README.md").write_text("My best model.")
+    assert load_checkpoint(folder).metrics == {"validation/accuracy": 0.75}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["files"]["README.md"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "README.md").unlink()
+    assert load_checkpoint(folder).metrics == {"validation/accuracy": 0.75}
 
 
 def test_a_new_checkpoint_replaces_the_old_one(
