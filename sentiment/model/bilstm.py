@@ -56,8 +56,8 @@ def reversal_index(lengths_B: Tensor, time: int) -> Tensor:
     time_T1 = torch.arange(time, device=lengths_B.device).unsqueeze(1)
     mirrored_TB = lengths_B - 1 - time_T1
     source_TB = torch.where(mirrored_TB >= 0, mirrored_TB, time_T1)
-    columns_B = torch.arange(len(lengths_B), device=lengths_B.device)
-    return (source_TB * len(lengths_B) + columns_B).flatten()
+    columns_B = torch.arange(lengths_B.shape[0], device=lengths_B.device)
+    return (source_TB * lengths_B.shape[0] + columns_B).flatten()
 
 
 def reverse(x_TBE: Tensor, index_N: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class BiLSTM(nn.Module):
             The last layer's outputs `[T, B, 2H]`, 0 past each length, and its final states
             `[B, 2H]`: left to right at the last real token, right to left at the first.
         """
-        time, size = len(x_TBE), self.hidden_size
+        time, size = x_TBE.shape[0], self.hidden_size
         compiled = kernel.can_run(x_TBE, size)
         index_N = reversal_index(lengths_B, time)
         for layer, (rightward, leftward) in enumerate(
@@ -121,7 +121,7 @@ class BiLSTM(nn.Module):
         if not compiled:
             time_T11 = torch.arange(time, device=lengths_B.device)[:, None, None]
             x_TBE = x_TBE.masked_fill(time_T11 >= lengths_B[:, None], 0)
-        columns_B = torch.arange(len(lengths_B), device=lengths_B.device)
+        columns_B = torch.arange(lengths_B.shape[0], device=lengths_B.device)
         final_BH = [x_TBE[lengths_B - 1, columns_B, :size], x_TBE[0, :, size:]]
         return x_TBE, torch.cat(final_BH, dim=1)
 

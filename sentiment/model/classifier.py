@@ -104,7 +104,7 @@ class Classifier(nn.Module):
             return final_BH.float()
         if kind is Pooling.mean:
             return outputs_TBH.sum(dim=0, dtype=torch.float32) / lengths_B.unsqueeze(1)
-        time_T = torch.arange(len(outputs_TBH), device=lengths_B.device)
+        time_T = torch.arange(outputs_TBH.shape[0], device=lengths_B.device)
         padding_TB1 = (time_T.unsqueeze(1) >= lengths_B).unsqueeze(2)
         if kind is Pooling.max:
             return outputs_TBH.masked_fill(padding_TB1, -torch.inf).amax(dim=0).float()
