@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from sentiment.model.bilstm import BiLSTM, SharedDropout, reversal_index, reverse
+from sentiment.model.encoder import Encoder, SharedDropout, reversal_index, reverse
 
 # T time, B batch, E input width, H hidden size of one direction.
 
 
-def reference_for(encoder: BiLSTM, input_size: int, hidden: int, layers: int) -> nn.LSTM:
+def reference_for(encoder: Encoder, input_size: int, hidden: int, layers: int) -> nn.LSTM:
     """PyTorch's own bidirectional LSTM with the encoder's weights."""
     lstm = nn.LSTM(input_size, hidden, layers, bidirectional=True)
     weights = {}
@@ -44,7 +44,7 @@ def test_equals_packed_lstm_in_outputs_final_states_and_gradients(
     E, H = 5, 7
     lengths_B = torch.tensor([*lengths, 1])
     T, B = int(lengths_B.max()) + extra_padding, len(lengths_B)
-    encoder = BiLSTM(E, H, layers, dropout=0.0)
+    encoder = Encoder(E, H, layers, dropout=0.0)
     reference = reference_for(encoder, E, H, layers)
     x_TBE = torch.randn(T, B, E, requires_grad=True)
     y_TBE = x_TBE.detach().clone().requires_grad_()
@@ -68,7 +68,7 @@ def test_equals_packed_lstm_in_outputs_final_states_and_gradients(
 
 def test_one_step_agrees_with_the_equations() -> None:
     torch.manual_seed(0)
-    encoder = BiLSTM(input_size=3, hidden_size=4, layers=1, dropout=0.0)
+    encoder = Encoder(input_size=3, hidden_size=4, layers=1, dropout=0.0)
     x_BE = torch.randn(2, 3)
 
     def cell(lstm: nn.Module) -> Tensor:
@@ -85,7 +85,7 @@ def test_one_step_agrees_with_the_equations() -> None:
 
 def test_two_steps_agree_with_the_equations() -> None:
     torch.manual_seed(1)
-    encoder = BiLSTM(input_size=3, hidden_size=4, layers=1, dropout=0.0)
+    encoder = Encoder(input_size=3, hidden_size=4, layers=1, dropout=0.0)
     x_TBE = torch.randn(2, 1, 3)
     w = dict(encoder.left_to_right[0].named_parameters())
     h, c = torch.zeros(1, 4), torch.zeros(1, 4)
@@ -101,7 +101,7 @@ def test_two_steps_agree_with_the_equations() -> None:
 
 def test_padding_is_not_read() -> None:
     torch.manual_seed(0)
-    encoder = BiLSTM(input_size=3, hidden_size=4, layers=2, dropout=0.0)
+    encoder = Encoder(input_size=3, hidden_size=4, layers=2, dropout=0.0)
     x_TBE, lengths_B = torch.randn(5, 2, 3), torch.tensor([5, 2])
     _, expected = encoder(x_TBE, lengths_B)
     x_TBE[2:, 1] = 1e6
@@ -123,7 +123,7 @@ def test_reversal_is_within_each_length_and_its_own_inverse(lengths: list[int]) 
 
 
 def test_forget_bias_is_one_and_recurrent_gates_are_orthogonal() -> None:
-    encoder = BiLSTM(input_size=3, hidden_size=4, layers=2, dropout=0.0)
+    encoder = Encoder(input_size=3, hidden_size=4, layers=2, dropout=0.0)
     for lstm in (*encoder.left_to_right, *encoder.right_to_left):
         w = dict(lstm.named_parameters())
         bias = w["bias_ih_l0"] + w["bias_hh_l0"]
@@ -143,7 +143,7 @@ def test_dropout_mask_is_shared_over_time_and_off_in_evaluation() -> None:
 
 
 def test_the_final_state_feels_tokens_far_away() -> None:
-    def share_of_gradient(encoder: BiLSTM, distance: int) -> float:
+    def share_of_gradient(encoder: Encoder, distance: int) -> float:
         """Gradient norm of the final left-to-right state, that far from the end, by its last."""
         torch.manual_seed(0)
         x_TBE = (0.1 * torch.randn(200, 8, 50)).requires_grad_()
@@ -152,7 +152,7 @@ def test_the_final_state_feels_tokens_far_away() -> None:
         return (gradient[-1 - distance].norm() / gradient[-1].norm()).item()
 
     torch.manual_seed(0)
-    encoder = BiLSTM(input_size=50, hidden_size=64, layers=2, dropout=0.0)
+    encoder = Encoder(input_size=50, hidden_size=64, layers=2, dropout=0.0)
     assert share_of_gradient(encoder, 100) > 0.01
     for lstm in (*encoder.left_to_right, *encoder.right_to_left):
         lstm.reset_parameters()  # what nn.LSTM starts from
