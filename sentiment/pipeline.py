@@ -40,6 +40,7 @@ from sentiment.training.loop import fit
 from sentiment.training.ngrams import fit_ngrams
 from sentiment.training.objectives import resolve_pos_weight
 from sentiment.training.optimizer import build_optimizer
+from sentiment.training.probe import Probe
 from sentiment.training.processes import Processes
 from sentiment.training.runtime import (
     Runtime,
@@ -291,9 +292,16 @@ def _train_and_test(
                 folder, saved = directory / LAST.with_name(name), (data.tokenizer, config, metrics)
                 save_checkpoint(folder, state.model, *saved, more, keep, data.sha256)
 
+        probe = Probe(data.validation, data.tokenizer, state.model.encoder)
+
         def observe(update: int, logits_N: Tensor | None) -> None:
             if logits_N is not None:
                 journal.evaluation("validation", logits_N, data.validation.labels_N, update)
+            if not silent:
+                curves, gates = probe(state.model)
+                journal.gradients(curves, update)
+                if gates is not None:
+                    journal.gates(gates, update)
 
         fit(state, data.train, data.validation, config, runtime, journal, save, observe)
         # From here on nothing is chosen any more: the test reviews are scored once.

@@ -1,11 +1,11 @@
 """The classifier as an ONNX graph, node by node.
 
 ONNX has recurrent layers that read every text of a batch within its own length, in both
-directions, as `bilstm.py` does; tracing PyTorch's would unroll them over time. An n-gram is looked
+directions, as `encoder.py` does; tracing PyTorch's would unroll them over time. An n-gram is looked
 up in a hash table, ONNX-ML's `LabelEncoder`.
 
 Shapes: T time, B batch, V vocabulary, D directions, G gates times H, otherwise as in
-`classifier.py`, `bilstm.py` and `ngrams.py`.
+`classifier.py`, `encoder.py` and `ngrams.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,9 +92,8 @@ def onnx_model(model: Classifier, unknown_id: int, metadata: Mapping[str, str]) 
 
     final_DBH = ""
     steps_B = graph.add("Cast", lengths_B, to=TensorProto.INT32)
-    encoder = model.encoder
-    for layer in zip(encoder.left_to_right, encoder.right_to_left, strict=True):
-        x_TBE, final_DBH = _recurrent_layer(graph, layer, x_TBE, steps_B)
+    for directions in zip(*model.encoder.directions.values(), strict=True):
+        x_TBE, final_DBH = _recurrent_layer(graph, directions, x_TBE, steps_B)
 
     is_real_TB = graph.add("Less", time_T1, lengths_B)
     is_real_TB1 = graph.add("Unsqueeze", is_real_TB, graph.constant(np.array([2])))

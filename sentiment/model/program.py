@@ -57,7 +57,7 @@ class _Program(nn.Module):
     def __init__(self, model: Classifier, unknown_id: int) -> None:
         super().__init__()
         self.model, self.unknown_id = copy.deepcopy(model).eval().requires_grad_(False), unknown_id
-        for layers in (self.model.encoder.left_to_right, self.model.encoder.right_to_left):
+        for layers in self.model.encoder.directions.values():
             for number, layer in enumerate(layers):
                 assert isinstance(layer, nn.RNNBase)
                 layers[number] = _Scanned(layer)

@@ -102,8 +102,9 @@ def _source(config: TrainConfig) -> DataSource:
 
 
 def _name(config: TrainConfig) -> str:
-    of = {DataSource.files: ""}.get(_source(config), f"-{_source(config).value}")
-    return f"bilstm{of}"
+    cell, source = config.model.cell.value, _source(config)
+    of = "" if source is DataSource.files else f"-{source.value}"
+    return ("bi" if config.model.bidirectional else "") + cell + of
 
 
 def _front_matter(config: TrainConfig, metrics: Mapping[str, float]) -> ModelCardData:
@@ -115,7 +116,7 @@ def _front_matter(config: TrainConfig, metrics: Mapping[str, float]) -> ModelCar
         license_name="terms-of-the-training-data" if own_terms else None,
         library_name="sentiment",
         pipeline_tag="text-classification",
-        tags=["sentiment-analysis", "lstm", "pytorch"],
+        tags=["sentiment-analysis", config.model.cell.value, "pytorch"],
         datasets=[HUB_ID] if source is DataSource.imdb else None,
         metrics=list(HUB_METRICS.values()),
         model_name=_name(config),
@@ -161,8 +162,9 @@ def _summary(config: TrainConfig) -> str:
         began += " Training began from the weights of another run, whose data is not named here."
     return (
         "Tells positive from negative texts. A recurrent network reads "
-        f"{reads}: {model.layers} bidirectional LSTM layer{'s' * (model.layers > 1)} of "
-        f"{model.hidden_size} units per direction, reduced by "
+        f"{reads}, in {model.layers} {'bidirectional ' * model.bidirectional}"
+        f"{model.cell.value.upper()} layer{'s' * (model.layers > 1)} of {model.hidden_size} units "
+        "per direction, reduced by "
         f"{' and '.join(pooling.value for pooling in model.pooling)} pooling to one logit.{began}"
     )
 

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sentiment.config import ModelConfig, Pooling
+from sentiment.config import Cell, ModelConfig, Pooling
 from sentiment.model.classifier import Classifier
+from sentiment.model.ngrams import NO_NGRAM
 from sentiment.model.onnx import onnx_model
 from sentiment.model.program import torch_program
 
@@ -19,15 +20,15 @@ VOCABULARY, UNKNOWN = 6, 1
 Compute = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.float32], ...]]
 
 
-def classifier(layer: type[nn.RNNBase], ngrams: int) -> Classifier:
+def classifier(cell: Cell, ngrams: int, bidirectional: bool = True) -> Classifier:
     """One of every pooling; of the n-grams of its few words many are known."""
     torch.manual_seed(0)
     config = ModelConfig(2, 8, list(Pooling), 0.1, 0.5, 0.3, freeze=[], ngrams=ngrams)
-    config.ngrams_size = 30
+    config.ngrams_size, config.cell, config.bidirectional = 30, cell, bidirectional
     model = Classifier(nn.Embedding(VOCABULARY, 5), config).eval()
-    for layers in (model.encoder.left_to_right, model.encoder.right_to_left):
-        for number, lstm in enumerate(layers):
-            layers[number] = layer(lstm.input_size, 8)
+    for name, weight in model.named_parameters():
+        if "bias" in name:  # PyTorch's two would be alike
+            nn.init.normal_(weight)
     if ngrams > 0:
         model.ngrams.features_OSC.normal_()
         for keys_S, count, most in zip(
@@ -71,22 +72,25 @@ def check(model: Classifier, compute: Compute) -> None:
         np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-logits)), rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("layer", "ngrams"), [(nn.LSTM, 0), (nn.LSTM, 3), (nn.GRU, 3), (nn.RNN, 3)]
-)
-def test_onnx_gives_the_logits_of_any_layer(layer: type[nn.RNNBase], ngrams: int) -> None:
-    model = classifier(layer, ngrams)
+@pytest.mark.parametrize("cell", Cell)
+def test_onnx_gives_the_logits_of_any_cell(cell: Cell) -> None:
+    model = classifier(cell, 3)
+    check(model, by_onnx(model))
+
+
+def test_onnx_gives_the_logits_of_words_in_one_direction() -> None:
+    model = classifier(Cell.lstm, 0, bidirectional=False)
     check(model, by_onnx(model))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU])
-def test_torch_gives_the_logits_of_any_layer(layer: type[nn.RNNBase]) -> None:
-    model = classifier(layer, 3)
+@pytest.mark.parametrize(("cell", "bidirectional"), [(Cell.lstm, True), (Cell.gru, False)])
+def test_torch_gives_the_logits(cell: Cell, bidirectional: bool) -> None:
+    model = classifier(cell, 3, bidirectional)
     check(model, by_torch(model))
 
 
-def test_a_layer_of_no_known_ngrams_exports() -> None:
-    model = classifier(nn.LSTM, 3)
-    model.ngrams.keys_OS[1:] = torch.iinfo(torch.int64).max
+def test_lengths_of_no_known_ngrams_export() -> None:
+    model = classifier(Cell.lstm, 3)
+    model.ngrams.keys_OS[1:] = NO_NGRAM
     check(model, by_onnx(model))

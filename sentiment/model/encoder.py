@@ -1,17 +1,23 @@
-"""A stack of bidirectional LSTM layers over padded, time-major batches.
+"""A stack of recurrent layers over padded, time-major batches.
 
-Shapes: T time, B batch, E input width, H hidden size of one direction.
+Shapes: T time, B batch, E input width, D directions (1 or 2), H hidden size of one direction.
 
-Each layer is two one-directional `nn.LSTM`s, whose weights on a CPU a compiled kernel takes where
-it can (`kernel.py`). Elsewhere the right-to-left one reads every review reversed within its own
-length, so that it starts at the last real token, as `pack_padded_sequence` would have it; packing
-itself would take PyTorch's step-by-step path, 7 to 10 times slower on a CPU.
+Each layer is a one-directional `nn.LSTM`, `nn.GRU` or `nn.RNN` per direction; the weights of a
+bidirectional LSTM are taken by a compiled kernel on a CPU where it can (`kernel.py`). Elsewhere the
+right-to-left one reads every review reversed within its own length, so that it starts at the last
+real token, as `pack_padded_sequence` would have it; packing itself would take PyTorch's
+step-by-step path for an LSTM, 7 to 10 times slower on a CPU.
 """
 
 import torch
 from torch import Tensor, nn
 
+from sentiment.config import Cell
 from sentiment.model import kernel
+
+LAYERS = {Cell.lstm: nn.LSTM, Cell.gru: nn.GRU, Cell.rnn: nn.RNN}
+GATES = {Cell.lstm: 4, Cell.gru: 3, Cell.rnn: 1}
+"""Blocks of H rows in a layer's weights."""
 
 
 class SharedDropout(nn.Module):
@@ -68,30 +74,51 @@ def reverse(x_TBE: Tensor, index_N: Tensor) -> Tensor:
     return reversed_NE.view_as(x_TBE)
 
 
-class BiLSTM(nn.Module):
-    """Bidirectional LSTM layers with dropout, shared over time, between them.
+class Encoder(nn.Module):
+    """Recurrent layers with dropout, shared over time, between them.
 
-    Equals `pack_padded_sequence` followed by `nn.LSTM(bidirectional=True)` with the same weights.
-    Forget gates start with a bias of 1 (Jozefowicz et al., 2015), recurrent weights orthogonal per
-    gate: without them the state forgets the review before the final states reach its start, and
-    nothing is learned in the first epoch.
+    Equals `pack_padded_sequence` followed by PyTorch's own stack of layers with the same weights.
+    Recurrent weights start orthogonal per gate, and the forget gates of an LSTM open (Gers et al.,
+    2000; Jozefowicz et al., 2015): without them the state forgets the review before the final
+    states reach its start, and nothing is learned in the first epoch.
 
     Args:
         input_size: E.
         hidden_size: H.
         layers: number of layers.
         dropout: probability between layers.
+        cell: of every layer; an RNN's is tanh.
+        bidirectional: each layer also reads from right to left (D = 2).
+        forget_bias: what the bias of an LSTM's forget gates starts from.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, layers: int, dropout: float) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        layers: int,
+        dropout: float,
+        cell: Cell = Cell.lstm,
+        bidirectional: bool = True,
+        forget_bias: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.hidden_size = hidden_size
+        self.hidden_size, self.cell, self.bidirectional = hidden_size, cell, bidirectional
+        self.output_size = hidden_size * (2 if bidirectional else 1)
         self.dropout = SharedDropout(dropout)
-        widths = [input_size] + [2 * hidden_size] * (layers - 1)
-        self.left_to_right = nn.ModuleList(nn.LSTM(width, hidden_size) for width in widths)
-        self.right_to_left = nn.ModuleList(nn.LSTM(width, hidden_size) for width in widths)
-        for lstm in (*self.left_to_right, *self.right_to_left):
-            _initialize(lstm)
+        widths = [input_size] + [self.output_size] * (layers - 1)
+        self.left_to_right = nn.ModuleList(LAYERS[cell](width, hidden_size) for width in widths)
+        self.right_to_left = nn.ModuleList(
+            LAYERS[cell](width, hidden_size) for width in widths if bidirectional
+        )
+        for layer in (*self.left_to_right, *self.right_to_left):
+            _initialize(layer, cell, forget_bias)
+
+    @property
+    def directions(self) -> dict[str, nn.ModuleList]:
+        """The layers of each direction that there is, by its name."""
+        found = {"left_to_right": self.left_to_right}
+        return found | {"right_to_left": self.right_to_left} if self.bidirectional else found
 
     def forward(self, x_TBE: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch.
@@ -101,20 +128,22 @@ class BiLSTM(nn.Module):
             lengths_B: int64 lengths, 1 to T.
 
         Returns:
-            The last layer's outputs `[T, B, 2H]`, 0 past each length, and its final states
-            `[B, 2H]`: left to right at the last real token, right to left at the first.
+            The last layer's outputs `[T, B, D * H]`, 0 past each length, and its final states
+            `[B, D * H]`: left to right at the last real token, right to left at the first.
         """
         time, size = x_TBE.shape[0], self.hidden_size
-        compiled = kernel.can_run(x_TBE, size)
-        index_N = reversal_index(lengths_B, time)
-        for layer, (rightward, leftward) in enumerate(
-            zip(self.left_to_right, self.right_to_left, strict=True)
-        ):
+        is_bilstm = self.cell is Cell.lstm and self.bidirectional
+        compiled = is_bilstm and kernel.can_run(x_TBE, size)
+        index_N = reversal_index(lengths_B, time) if self.bidirectional else None
+        for layer, directions in enumerate(zip(*self.directions.values(), strict=True)):
             if layer > 0:
                 x_TBE = self.dropout(x_TBE)
             if compiled:
-                x_TBE = _compiled_layer(x_TBE, lengths_B, rightward, leftward)
+                x_TBE = _compiled_layer(x_TBE, lengths_B, *directions)
+            elif index_N is None:
+                x_TBE, _ = directions[0](x_TBE)
             else:
+                rightward, leftward = directions
                 right_TBH, _ = rightward(x_TBE)
                 left_TBH, _ = leftward(reverse(x_TBE, index_N))
                 x_TBE = torch.cat([right_TBH, reverse(left_TBH, index_N)], dim=2)
@@ -122,8 +151,10 @@ class BiLSTM(nn.Module):
             time_T11 = torch.arange(time, device=lengths_B.device)[:, None, None]
             x_TBE = x_TBE.masked_fill(time_T11 >= lengths_B[:, None], 0)
         columns_B = torch.arange(lengths_B.shape[0], device=lengths_B.device)
-        final_BH = [x_TBE[lengths_B - 1, columns_B, :size], x_TBE[0, :, size:]]
-        return x_TBE, torch.cat(final_BH, dim=1)
+        final_BH = x_TBE[lengths_B - 1, columns_B, :size]
+        if self.bidirectional:
+            final_BH = torch.cat([final_BH, x_TBE[0, :, size:]], dim=1)
+        return x_TBE, final_BH
 
 
 def _compiled_layer(
@@ -134,13 +165,14 @@ def _compiled_layer(
     return kernel.bidirectional_layer(x_TBE, lengths_B, w_ih, w_hh, b_ih + b_hh)
 
 
-def _initialize(lstm: nn.Module) -> None:
-    weights = dict(lstm.named_parameters())
+def _initialize(layer: nn.Module, cell: Cell, forget_bias: float) -> None:
+    weights = dict(layer.named_parameters())
     with torch.no_grad():
         nn.init.xavier_uniform_(weights["weight_ih_l0"])
-        for gate_HH in weights["weight_hh_l0"].chunk(4):
+        for gate_HH in weights["weight_hh_l0"].chunk(GATES[cell]):
             nn.init.orthogonal_(gate_HH)
         for name in ("bias_ih_l0", "bias_hh_l0"):
             nn.init.zeros_(weights[name])
-        _, forget_H, _, _ = weights["bias_ih_l0"].chunk(4)
-        nn.init.ones_(forget_H)
+        if cell is Cell.lstm:
+            _, forget_H, _, _ = weights["bias_ih_l0"].chunk(4)
+            nn.init.constant_(forget_H, forget_bias)
