@@ -4,9 +4,9 @@
 
 One run is left alone. Others get SIGKILL at random moments, half of the time while a checkpoint is
 being written, and are started again by the same command with `resume=auto`, until they finish. Each
-has to end with the same bytes in its weights, its optimizer state, `history.csv`,
-`predictions.csv` and `metrics.json`, and with the same TensorBoard points; only reviews per second
-are its own.
+has to end with the same bytes in its weights, its optimizer state, its model card, `history.csv`,
+`gradients.csv`, `predictions.csv` and `metrics.json`, and with the same TensorBoard points; only
+reviews per second are its own.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
-from sentiment.report.run import HISTORY, METRICS, PREDICTIONS, is_event_file
+from sentiment.report.run import GRADIENTS, HISTORY, METRICS, PREDICTIONS, is_event_file
 
 SETTINGS = (
     "data=sample",
@@ -39,7 +39,8 @@ SETTINGS = (
 )
 SAME_BYTES = (
     *("checkpoints/best/model.safetensors", "checkpoints/last/model.safetensors"),
-    *("checkpoints/last/training_state.safetensors", HISTORY, PREDICTIONS, METRICS),
+    *("checkpoints/last/training_state.safetensors", HISTORY, GRADIENTS, PREDICTIONS, METRICS),
+    "checkpoints/best/README.md",
 )
 CLOCK = "train/reviews_per_second"
 

@@ -4,6 +4,7 @@ Hydra fills these classes from YAML and the command line, so types are checked t
 `__post_init__` checks what a type cannot say. Past the doors nobody sees a `DictConfig`.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -56,6 +57,14 @@ class EmbeddingSource(Enum):
 
     random = "random"
     glove = "glove"
+
+
+class Cell(Enum):
+    """What a recurrent layer computes: LSTM, GRU (Cho et al., 2014), or tanh (Elman, 1990)."""
+
+    lstm = "lstm"
+    gru = "gru"
+    rnn = "rnn"
 
 
 class Pooling(Enum):
@@ -251,7 +260,7 @@ class ModelConfig:
     """The classifier between the embedding and the logit."""
 
     layers: int
-    """Bidirectional LSTM layers."""
+    """Recurrent layers, one above the other."""
     hidden_size: int
     """Width of one direction of one layer."""
     pooling: list[Pooling]
@@ -269,11 +278,22 @@ class ModelConfig:
     training labels say of them (`sentiment/training/ngrams.py`); 0: it reads none."""
     ngrams_size: int = 500_000
     """Most n-grams of each length; in a checkpoint the size of its tables."""
+    cell: Cell = Cell.lstm
+    """Of every layer. (This and the following have defaults for checkpoints of before they were
+    there.)"""
+    bidirectional: bool = True
+    """Each layer reads in both directions; else from left to right."""
+    forget_bias: float = 1.0
+    """What the bias of an LSTM's forget gates starts from."""
 
     def __post_init__(self) -> None:
         layers, size = self.layers, self.hidden_size
         _require(1 <= layers <= 100, "model.layers", layers, "1 to 100")
         _require(1 <= size <= MOST_UNITS, "model.hidden_size", size, f"1 to {MOST_UNITS}")
+        bias, has_gate = self.forget_bias, self.cell is Cell.lstm
+        _require(math.isfinite(bias), "model.forget_bias", bias, "a number")
+        expected = f"1.0 with model.cell={self.cell.value}, which has no forget gate"
+        _require(has_gate or bias == 1, "model.forget_bias", bias, expected)
         names = [pooling.name for pooling in self.pooling]
         distinct = 0 < len(names) == len(set(names))
         _require(distinct, "model.pooling", names, "at least one pooling, each once")

@@ -40,6 +40,7 @@ from sentiment.training.loop import fit
 from sentiment.training.ngrams import fit_ngrams
 from sentiment.training.objectives import resolve_pos_weight
 from sentiment.training.optimizer import build_optimizer
+from sentiment.training.probe import Probe
 from sentiment.training.processes import Processes
 from sentiment.training.runtime import (
     Runtime,
@@ -53,7 +54,7 @@ from sentiment.training.transfer import adopt_settings, build_from, freeze
 
 log = logging.getLogger(__name__)
 
-LAST = Path("checkpoints/last")
+BEST, LAST = Path("checkpoints/best"), Path("checkpoints/last")
 
 
 @dataclass(frozen=True)
@@ -288,12 +289,19 @@ def _train_and_test(
                 progress.event_sizes = journal.sizes()
                 more, keep = state.files(state.tensors()), config.checkpoint.keep
             if not silent:
-                folder = directory / LAST.with_name(name)
-                save_checkpoint(folder, state.model, data.tokenizer, config, metrics, more, keep)
+                folder, saved = directory / LAST.with_name(name), (data.tokenizer, config, metrics)
+                save_checkpoint(folder, state.model, *saved, more, keep, data.sha256)
+
+        probe = Probe(data.validation, data.tokenizer, state.model.encoder)
 
         def observe(update: int, logits_N: Tensor | None) -> None:
             if logits_N is not None:
                 journal.evaluation("validation", logits_N, data.validation.labels_N, update)
+            if not silent:
+                curves, gates = probe(state.model)
+                journal.gradients(curves, update)
+                if gates is not None:
+                    journal.gates(gates, update)
 
         fit(state, data.train, data.validation, config, runtime, journal, save, observe)
         # From here on nothing is chosen any more: the test reviews are scored once.
@@ -309,6 +317,9 @@ def _train_and_test(
         shown = ("validation/accuracy", "validation/loss", "test/accuracy", "test/loss")
         journal.hyperparameters(flatten(config), {tag: metrics[tag] for tag in shown})
     if not silent:
+        # Once more, with the test figures, in metrics and card.
+        folder, saved = directory / BEST, (best.tokenizer, best.config, metrics)
+        save_checkpoint(folder, model, *saved, data_sha256=data.sha256)
         write_predictions(directory, logits_N, data.test.labels_N, best.label_names)
         write_metrics(directory, metrics)
     return metrics

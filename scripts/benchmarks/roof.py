@@ -7,6 +7,7 @@ from torch import Tensor
 
 from benchmarks.sides import Figures, Group, Side, as_pipeline
 from sentiment.config import TrainConfig
+from sentiment.model.encoder import GATES
 from sentiment.model.ngrams import FEATURES
 
 WIDTH = 2048
@@ -14,17 +15,19 @@ SECONDS = 1.0
 
 
 def flops_per_token(config: TrainConfig) -> int:
-    """Floating-point operations that a token costs in the forward pass of the LSTM layers.
+    """Floating-point operations that a token costs in the forward pass of the layers.
 
-    Each direction of a layer multiplies its input and its last state with four gates, an addition
-    going with each multiplication. What is not a matrix product (gates, dropout, embedding) does
-    not count, nor does the output layer, which a review passes once.
+    Each direction of a layer multiplies its input and its last state with the weights of its gates
+    (four of an LSTM), an addition going with each multiplication. What is not a matrix product
+    (gates, dropout, embedding) does not count, nor does the output layer, which a review passes
+    once.
     """
-    hidden = config.model.hidden_size
+    hidden, directions = config.model.hidden_size, 2 if config.model.bidirectional else 1
     assert config.embeddings.dimension is not None
     read = config.embeddings.dimension + FEATURES * config.model.ngrams
-    widths = [read] + [2 * hidden] * (config.model.layers - 1)
-    return sum(2 * 2 * 4 * hidden * (width + hidden) for width in widths)
+    widths = [read] + [directions * hidden] * (config.model.layers - 1)
+    rows = directions * GATES[config.model.cell] * hidden
+    return sum(2 * rows * (width + hidden) for width in widths)
 
 
 def rates(config: TrainConfig, lengths_N: Tensor, seconds: float, training: bool) -> Figures:

@@ -1,14 +1,14 @@
 """Embedding, encoder, pooling and one logit.
 
-Shapes: T time, B batch, E width of a word vector, X features of n-grams, H hidden size of one
-direction, V vocabulary.
+Shapes: T time, B batch, E width of a word vector, X features of n-grams, H width of the
+encoder's outputs, V vocabulary.
 """
 
 import torch
 from torch import Tensor, nn
 
 from sentiment.config import ModelConfig, Pooling
-from sentiment.model.bilstm import BiLSTM, SharedDropout
+from sentiment.model.encoder import Encoder, SharedDropout
 from sentiment.model.ngrams import FEATURES, NGramFeatures
 
 
@@ -37,19 +37,22 @@ class Classifier(nn.Module):
 
     def __init__(self, embedding: nn.Embedding, config: ModelConfig) -> None:
         super().__init__()
-        width = 2 * config.hidden_size
         self.embedding = embedding
         self.word_dropout = config.word_dropout
         self.embedding_dropout = SharedDropout(config.embedding_dropout)
         if config.ngrams > 0:
             vocabulary_size = embedding.num_embeddings
             self.ngrams = NGramFeatures(vocabulary_size, config.ngrams, config.ngrams_size)
-        self.encoder = BiLSTM(
+        self.encoder = Encoder(
             embedding.embedding_dim + FEATURES * config.ngrams,
             config.hidden_size,
             config.layers,
             config.dropout,
+            config.cell,
+            config.bidirectional,
+            config.forget_bias,
         )
+        width = self.encoder.output_size
         self.pooling = tuple(config.pooling)
         if Pooling.attention in self.pooling:
             self.attention = Attention(width)
@@ -84,7 +87,11 @@ class Classifier(nn.Module):
     def logits(self, x_TBE: Tensor, lengths_B: Tensor) -> Tensor:
         """Logits `[B]` of what `inputs` returned."""
         outputs_TBH, final_BH = self.encoder(x_TBE, lengths_B)
-        with torch.autocast(x_TBE.device.type, enabled=False):
+        return self.decide(outputs_TBH, final_BH, lengths_B)
+
+    def decide(self, outputs_TBH: Tensor, final_BH: Tensor, lengths_B: Tensor) -> Tensor:
+        """Logits `[B]` of what the encoder returned."""
+        with torch.autocast(outputs_TBH.device.type, enabled=False):
             pooled = [self._pool(kind, outputs_TBH, final_BH, lengths_B) for kind in self.pooling]
             logits_B1: Tensor = self.output(self.dropout(torch.cat(pooled, dim=1)))
         return logits_B1.squeeze(1)
@@ -104,7 +111,7 @@ class Classifier(nn.Module):
             return final_BH.float()
         if kind is Pooling.mean:
             return outputs_TBH.sum(dim=0, dtype=torch.float32) / lengths_B.unsqueeze(1)
-        time_T = torch.arange(len(outputs_TBH), device=lengths_B.device)
+        time_T = torch.arange(outputs_TBH.shape[0], device=lengths_B.device)
         padding_TB1 = (time_T.unsqueeze(1) >= lengths_B).unsqueeze(2)
         if kind is Pooling.max:
             return outputs_TBH.masked_fill(padding_TB1, -torch.inf).amax(dim=0).float()

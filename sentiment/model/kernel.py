@@ -62,7 +62,8 @@ def load_kernel(asked: Kernel, cache_dir: Path) -> Kernel:
 def can_run(x_TBE: Tensor, hidden_size: int) -> bool:
     """Whether `bidirectional_layer` is there for this input: on a CPU, for 16, 32, 48 ... units."""
     fits = x_TBE.device.type == "cpu" and x_TBE.dtype in DTYPES and hidden_size % 16 == 0
-    return _library is not None and fits
+    # A call of the library cannot be exported.
+    return _library is not None and fits and not torch.compiler.is_exporting()
 
 
 def bidirectional_layer(

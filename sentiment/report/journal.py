@@ -6,12 +6,19 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from sentiment.report.run import FAULTS, write_faults, write_history
+from sentiment.report.gradients import Curve, Gates, draw_gates, draw_gradients
+from sentiment.report.run import (
+    FAULTS,
+    read_gradients,
+    write_faults,
+    write_gradients,
+    write_history,
+)
 from sentiment.report.tensorboard import Dashboard
 
 
 class Journal:
-    """Curves for TensorBoard, `history.csv` and `faults.json`.
+    """Curves and figures for TensorBoard, `history.csv`, `gradients.csv` and `faults.json`.
 
     Args:
         directory: the run directory.
@@ -29,6 +36,9 @@ class Journal:
     ) -> None:
         self.directory = directory
         self._dashboard = None if silent else Dashboard(directory, sizes or {}, update)
+        if not silent:
+            found = read_gradients(directory)
+            write_gradients(directory, {at: found[at] for at in found if at <= update})
 
     def __enter__(self) -> Self:
         return self
@@ -50,6 +60,22 @@ class Journal:
         """Show how the logits of a whole split and its labels go together."""
         if self._dashboard is not None:
             self._dashboard.evaluation(prefix, logits_N, labels_N, update)
+
+    def gradients(self, curves: Sequence[Curve], update: int) -> None:
+        """Show and record how far the loss is felt in the encoder."""
+        if self._dashboard is not None:
+            reach = {f"reach_{curve.name}": curve.reach for curve in curves}
+            self._dashboard.scalars("gradient", reach, update)
+            figure = draw_gradients(curves, f"how far the loss is felt, update {update}")
+            self._dashboard.figure("gradient/norm_by_distance", figure, update)
+            before = {at: old for at, old in read_gradients(self.directory).items() if at < update}
+            write_gradients(self.directory, {**before, update: curves})
+
+    def gates(self, gates: Gates, update: int) -> None:
+        """Show what the gates of a layer do over a review."""
+        if self._dashboard is not None:
+            title = f"layer {gates.layer}, update {update}: a row per unit, bright where open"
+            self._dashboard.figure(f"gates/layer_{gates.layer}", draw_gates(gates, title), update)
 
     def hyperparameters(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Fill the HPARAMS tab."""

@@ -12,12 +12,14 @@ from filelock import FileLock, Timeout
 
 from sentiment.config import THRESHOLD
 from sentiment.errors import UserError
+from sentiment.report.gradients import Curve
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ENVIRONMENT, METRICS, PREDICTIONS = "environment.json", "metrics.json", "predictions.csv"
-HISTORY, FAULTS, LOCK = "history.csv", "faults.json", ".lock"
+HISTORY, GRADIENTS = "history.csv", "gradients.csv"
+FAULTS, LOCK = "faults.json", ".lock"
 
 
 def lock(directory: Path) -> FileLock:
@@ -90,6 +92,47 @@ def write_predictions(
 def write_history(directory: Path, rows: Sequence[Mapping[str, float]]) -> None:
     """Record every evaluation so far as a table; at least one."""
     _write_table(directory / HISTORY, rows)
+
+
+def write_gradients(directory: Path, curves: Mapping[int, Sequence[Curve]]) -> None:
+    """Record gradient norms by update, a row for each layer, direction and distance.
+
+    Nothing stays where there are none.
+    """
+    rows = [
+        {"update": update, "layer": curve.layer, "direction": curve.direction}
+        | {"distance": distance, "norm": f"{norm:.6g}"}
+        for update, found in curves.items()
+        for curve in found
+        for distance, norm in enumerate(curve.norms)
+    ]
+    if rows:
+        _write_table(directory / GRADIENTS, rows)
+    else:
+        (directory / GRADIENTS).unlink(missing_ok=True)
+
+
+def read_gradients(directory: Path) -> dict[int, list[Curve]]:
+    """What `write_gradients` recorded.
+
+    Raises:
+        UserError: something else stands there.
+    """
+    path = directory / GRADIENTS
+    if not path.exists():
+        return {}
+    norms: dict[tuple[int, int, str], list[float]] = {}
+    try:
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                key = int(row["update"]), int(row["layer"]), row["direction"]
+                norms.setdefault(key, []).append(float(row["norm"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} holds no gradient norms: {error!r}; delete it") from error
+    curves: dict[int, list[Curve]] = {}
+    for (update, layer, direction), values in norms.items():
+        curves.setdefault(update, []).append(Curve(layer, direction, values))
+    return curves
 
 
 def write_faults(directory: Path, faults: Sequence[Mapping[str, Any]]) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,7 +12,11 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from sentiment.config import LABEL_NAMES
+from sentiment.report.gradients import pixels
 from sentiment.report.run import is_event_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Dashboard:
@@ -71,6 +75,10 @@ class Dashboard:
             self._writer.add_histogram(
                 f"{prefix}/logits_{name}", logits_N[labels_N == label], update
             )
+
+    def figure(self, tag: str, figure: "Figure", update: int) -> None:
+        """Add an image; the same figure gives the same bytes."""
+        self._writer.add_image(tag, pixels(figure), update, dataformats="HWC")
 
     def hyperparameters(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Fill the HPARAMS tab.

@@ -1,8 +1,8 @@
 """A checkpoint is a folder that is complete in itself and cannot execute code.
 
-`model.safetensors`, `tokenizer.json`, `config.yaml`, `metrics.json`, and `manifest.json`, which
-lists every other file with its size and SHA-256. The one to resume from has two more files
-(`sentiment/training/state.py`).
+`model.safetensors`, `tokenizer.json`, `config.yaml`, `metrics.json`, a card for people, and
+`manifest.json`, which lists every other file with its size and SHA-256. The one to resume from has
+two more files (`sentiment/training/state.py`).
 """
 
 import itertools
@@ -69,6 +69,7 @@ def save_checkpoint(
     metrics: dict[str, float],
     more: Iterable[tuple[str, bytes]] = (),
     keep: int = 1,
+    data_sha256: Mapping[str, str] | None = None,
 ) -> None:
     """Write a checkpoint in place of the one that may stand there.
 
@@ -80,16 +81,22 @@ def save_checkpoint(
         metrics: figures of these weights.
         more: names and contents of further files.
         keep: how many checkpoints stay at this place, the older ones as `NAME.1`, `NAME.2`, ...
+        data_sha256: hash of each split, for the card.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
+    # It imports `datasets`, which those who load a checkpoint can do without.
+    from sentiment.report.card import CARD, model_card
+
     weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     contents = (
         ("model.safetensors", safetensors.torch.save(weights)),
         ("tokenizer.json", tokenizer.to_str(pretty=True).encode()),
         ("config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)).encode()),
         ("metrics.json", to_json(metrics)),
+        # Nothing is read from it, so it may be edited.
+        (CARD, model_card(config, metrics, data_sha256 or {}).encode()),
     )
     write_folder(folder, itertools.chain(contents, more), keep)
 

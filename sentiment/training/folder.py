@@ -41,13 +41,13 @@ def write_folder(folder: Path, contents: Iterable[tuple[str, bytes]], keep: int)
         partial.mkdir(parents=True)
         files = {}
         for name, content in contents:
-            _write_synced(partial / name, content)
+            write_synced(partial / name, content)
             files[name] = describe(content)
-        _write_synced(partial / MANIFEST, to_json({"format": FORMAT, "files": files}))
-        _sync_folder(partial)
+        write_synced(partial / MANIFEST, to_json({"format": FORMAT, "files": files}))
+        sync_folder(partial)
         _make_way(folder, keep)
         partial.rename(folder)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
         for surplus in _in_place(itertools.islice(versions(folder), keep, None)):
             shutil.rmtree(surplus, ignore_errors=True)
     except OSError as error:
@@ -168,7 +168,12 @@ def _make_way(folder: Path, keep: int) -> None:
         place.rename(next_place)
 
 
-def _write_synced(path: Path, content: bytes) -> None:
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a file that is on the disk when this returns.
+
+    Raises:
+        OSError: it is not.
+    """
     with path.open("wb") as file:
         file.write(content)
         file.flush()
@@ -177,7 +182,8 @@ def _write_synced(path: Path, content: bytes) -> None:
             raise OSError(errno.EIO, f"{path.name} came out shorter than it was written")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """See that the names in a folder are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

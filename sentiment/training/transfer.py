@@ -8,11 +8,12 @@ from sentiment.training.checkpoint import Checkpoint
 
 
 def adopt_settings(config: TrainConfig, source: TrainConfig) -> None:
-    """Take over what the loaded parts prescribe: the kind of tokenizer and the model's sizes."""
+    """Take over what the loaded parts prescribe: the kind of tokenizer, and cell and sizes."""
     for name in ("model", "vocabulary_size", "min_frequency"):
         setattr(config.tokenizer, name, getattr(source.tokenizer, name))
     config.embeddings.dimension = source.embeddings.dimension
-    for name in ("layers", "hidden_size", "ngrams", "ngrams_size"):
+    cell = ("cell", "bidirectional", "forget_bias")
+    for name in (*cell, "layers", "hidden_size", "ngrams", "ngrams_size"):
         setattr(config.model, name, getattr(source.model, name))
 
 

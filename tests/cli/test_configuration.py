@@ -71,6 +71,8 @@ def run_door(main: object, *overrides: str) -> None:
         ("model.dropout=1.5", r"model\.dropout is 1\.5, expected a number in \[0, 1\)"),
         ("model.pooling=[max,max]", r"model\.pooling is .*each once"),
         ("model.layers=0", r"model\.layers is 0"),
+        ("model.cell=lstmm", r"model\.cell: Invalid value 'lstmm', expected one of"),
+        ("model.forget_bias=nan", r"model\.forget_bias is nan, expected a number"),
         ("trainer.epochs=0", r"trainer\.epochs is 0, expected 1 or more"),
         ("trainer.max_train_batches=0", r"trainer\.max_train_batches is 0"),
         ("trainer.max_skipped_steps=-1", r"trainer\.max_skipped_steps is -1, expected 0 or more"),
@@ -195,6 +197,13 @@ def test_a_random_split_and_groups_contradict_each_other(
     command = ("data=files", "data.train=x.csv", "data.group_column=film", "split.kind=random")
     line = fail(train.main, *command, capsys=capsys, cwd=cwd)
     assert line == "error: split.kind is random, expected grouped with data.group_column=film"
+
+
+def test_a_forget_bias_without_a_forget_gate_is_refused(
+    cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = fail(train.main, "model=gru", "model.forget_bias=0", capsys=capsys, cwd=cwd)
+    assert "model.forget_bias is 0.0, expected 1.0 with model.cell=gru, which has no" in line
 
 
 @pytest.mark.parametrize("dimension", [50, 100, 200, 300])

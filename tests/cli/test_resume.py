@@ -25,7 +25,8 @@ SMALL = (
 RESULTS = (
     *("checkpoints/best/model.safetensors", "checkpoints/last/model.safetensors"),
     *("checkpoints/last/training_state.safetensors", "history.csv", "metrics.json"),
-    "predictions.csv",
+    *("predictions.csv", "gradients.csv"),
+    *("checkpoints/best/metrics.json", "checkpoints/best/README.md"),
 )
 
 
@@ -37,8 +38,8 @@ def results(run: Path) -> list[bytes]:
     return [(run / name).read_bytes() for name in RESULTS]
 
 
-def points(run: Path) -> list[tuple[str, int, float]]:
-    """Every scalar in the run's event files, as it stands there, but for the clock's."""
+def points(run: Path) -> list[tuple[str, int, float, bytes]]:
+    """Every scalar and image in the run's event files, as it stands there, but for the clock's."""
     events = [
         (event.step, value)
         for path in sorted(run.glob("events.out.tfevents.*"))
@@ -46,9 +47,10 @@ def points(run: Path) -> list[tuple[str, int, float]]:
         for value in event.summary.value
     ]
     return [
-        (value.tag, step, value.simple_value)
+        (value.tag, step, value.simple_value, value.image.encoded_image_string)
         for step, value in events
-        if value.HasField("simple_value") and value.tag != "train/reviews_per_second"
+        if value.WhichOneof("value") in ("simple_value", "image")
+        and value.tag != "train/reviews_per_second"
     ]
 
 
@@ -196,7 +198,7 @@ def test_more_epochs_extend_a_finished_run(
     rows = Path("run/history.csv").read_text().splitlines()
     assert rows[:3] == (undisturbed / "history.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows] == ["epoch", "1", "2", "3"]
-    tested = [step for tag, step, _ in points(Path("run")) if tag == "test/accuracy"]
+    tested = [step for tag, step, *_ in points(Path("run")) if tag == "test/accuracy"]
     assert tested == [json.loads(Path("run/metrics.json").read_text())["update"]]
     before = snapshot(Path("run/checkpoints"))
     run_door(train.main, "resume=run")

@@ -71,6 +71,21 @@ def test_a_run_leaves_what_the_design_promises(trained: tuple[Path, str]) -> Non
     assert right / len(rows) == metrics["test/accuracy"]
 
 
+def test_the_best_checkpoint_ends_with_a_card_of_the_final_figures(
+    trained: tuple[Path, str],
+) -> None:
+    run, _ = trained
+    metrics = (run / "metrics.json").read_bytes()
+    assert (run / "checkpoints/best/metrics.json").read_bytes() == metrics
+    card = (run / "checkpoints/best/README.md").read_text()
+    environment = json.loads((run / "environment.json").read_text())
+    assert f"value: {json.loads(metrics)['test/accuracy']}" in card
+    for name, digest in environment["data_sha256"].items():
+        assert f"| {name} | `{digest}` |" in card
+    assert "have not been scored" not in card
+    assert "have not been scored" in (run / "checkpoints/last/README.md").read_text()
+
+
 def test_it_names_the_run_and_the_next_commands(trained: tuple[Path, str]) -> None:
     run, printed = trained
     assert (

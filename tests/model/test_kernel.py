@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from sentiment.config import Kernel
 from sentiment.errors import UserError
 from sentiment.model import kernel
-from sentiment.model.bilstm import BiLSTM
+from sentiment.model.encoder import Encoder
 from sentiment.model.kernel import bidirectional_layer, load_kernel
-from tests.model.test_bilstm import reference_for, run_packed
+from tests.model.test_encoder import reference_for, run_packed
 
 # T time, B batch, E input width, H hidden size of one direction.
 
@@ -45,7 +45,7 @@ def compare(
     torch.manual_seed(seed)
     E, T, B, H = 6, max(lengths) + 1, len(lengths), hidden
     lengths_B = torch.tensor(lengths)
-    encoder = BiLSTM(E, H, layers, dropout=0.0)
+    encoder = Encoder(E, H, layers, dropout=0.0)
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.copy_(parameter.to(dtype))
@@ -104,7 +104,7 @@ def test_in_bfloat16_it_stays_within_the_rounding_of_that_format(
 
 def test_the_number_of_threads_changes_nothing() -> None:
     torch.manual_seed(0)
-    encoder, lengths_B = BiLSTM(6, 32, 2, dropout=0.0), torch.randint(1, 30, (70,))
+    encoder, lengths_B = Encoder(6, 32, 2, dropout=0.0), torch.randint(1, 30, (70,))
     x_TBE = torch.randn(30, 70, 6)
     before, outputs = torch.get_num_threads(), []
     for threads in (1, 2, 3):
@@ -116,7 +116,7 @@ def test_the_number_of_threads_changes_nothing() -> None:
 
 
 def test_an_evaluation_gives_what_training_gives() -> None:
-    encoder, lengths_B = BiLSTM(6, 32, 2, dropout=0.0), torch.tensor([5, 9, 1])
+    encoder, lengths_B = Encoder(6, 32, 2, dropout=0.0), torch.tensor([5, 9, 1])
     x_TBE = torch.randn(9, 3, 6)
     with torch.inference_mode():
         outputs = encoder(x_TBE, lengths_B)
@@ -126,7 +126,7 @@ def test_an_evaluation_gives_what_training_gives() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_no_number_stays_none(dtype: torch.dtype) -> None:
-    encoder = BiLSTM(6, 16, 1, dropout=0.0)
+    encoder = Encoder(6, 16, 1, dropout=0.0)
     x_TBE = torch.zeros(4, 2, 6)
     x_TBE[2, 0] = torch.nan
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
@@ -137,7 +137,7 @@ def test_what_is_no_number_stays_none(dtype: torch.dtype) -> None:
 
 
 def test_extreme_inputs_saturate_the_gates() -> None:
-    encoder = BiLSTM(1, 16, 1, dropout=0.0)
+    encoder = Encoder(1, 16, 1, dropout=0.0)
     reference = reference_for(encoder, 1, 16, 1)
     lengths_B = torch.tensor([3] * 6)
     x_TBE = torch.tensor([1e4, -1e4, 1e30, -1e30, 3e38, -3e38]).expand(3, 6).unsqueeze(2)

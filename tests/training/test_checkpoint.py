@@ -40,6 +40,17 @@ def folder(tmp_path: Path, model: Classifier, tokenizer: Tokenizer) -> Path:
     return folder
 
 
+def replace_config(folder: Path, content: bytes) -> None:
+    """Put another configuration into a checkpoint, in agreement with its manifest."""
+    (folder / "config.yaml").write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["config.yaml"] = {
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 def test_everything_comes_back(folder: Path, model: Classifier, tokenizer: Tokenizer) -> None:
     for path in (folder, folder.parent.parent):
         checkpoint = load_checkpoint(path)
@@ -52,8 +63,19 @@ def test_everything_comes_back(folder: Path, model: Classifier, tokenizer: Token
 
 def test_holds_the_agreed_files_and_no_pickle(folder: Path) -> None:
     names = {"model.safetensors", "tokenizer.json", "config.yaml", "metrics.json", "manifest.json"}
-    assert {file.name for file in folder.iterdir()} == names
+    assert {file.name for file in folder.iterdir()} == names | {"README.md"}
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_the_card_may_be_edited_or_missing_as_in_checkpoints_of_before(folder: Path) -> None:
+    assert "README.md" in json.loads((folder / "manifest.json").read_text())["files"]
+    (folder / "README.md").write_text("My best model.")
+    assert load_checkpoint(folder).metrics == {"validation/accuracy": 0.75}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["files"]["README.md"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "README.md").unlink()
+    assert load_checkpoint(folder).metrics == {"validation/accuracy": 0.75}
 
 
 def test_a_new_checkpoint_replaces_the_old_one(
@@ -120,16 +142,21 @@ def test_weights_of_another_shape_are_refused(
 def test_a_configuration_of_another_version_is_named(
     folder: Path, change: tuple[str, str], message: str
 ) -> None:
-    content = (folder / "config.yaml").read_text().replace(*change).encode()
-    (folder / "config.yaml").write_bytes(content)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["config.yaml"] = {
-        "size": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    replace_config(folder, (folder / "config.yaml").read_text().replace(*change).encode())
     with pytest.raises(UserError, match=message):
         load_checkpoint(folder).build_model()
+
+
+def test_a_checkpoint_of_before_there_were_other_cells_is_a_bidirectional_lstm(
+    folder: Path,
+) -> None:
+    path = folder / "config.yaml"
+    added = ("  cell:", "  bidirectional:", "  forget_bias:")
+    lines = path.read_text().splitlines(keepends=True)
+    kept = "".join(line for line in lines if not line.startswith(added)).encode()
+    assert len(kept) < path.stat().st_size
+    replace_config(folder, kept)
+    assert load_checkpoint(folder).config == CONFIG
 
 
 def test_a_crash_between_two_renames_costs_nothing(folder: Path) -> None:

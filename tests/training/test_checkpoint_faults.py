@@ -23,6 +23,7 @@ from torch import nn
 
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
+from sentiment.report.card import CARD
 from sentiment.text.tokenizer import train_tokenizer
 from sentiment.training import checkpoint
 from sentiment.training.checkpoint import FILES, load_checkpoint, save_checkpoint
@@ -167,7 +168,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Conten
     @functools.cache
     def of_version(version: int) -> Contents:
         save(root / str(version), version, 1)
-        names = (*FILES, STATE, TENSORS)
+        names = (*FILES, CARD, STATE, TENSORS)
         return tuple((name, (root / str(version) / name).read_bytes()) for name in names)
 
     return of_version
@@ -179,7 +180,7 @@ def test_a_save_does_nothing_that_these_tests_do_not_see(disk: Disk, tmp_path: P
         save(place, version, keep=2)
     disk.fail_at(-1, "nothing")
     save(place, 3, keep=2)
-    files = len((*FILES, STATE, TENSORS, MANIFEST))
+    files = len((*FILES, CARD, STATE, TENSORS, MANIFEST))
     assert disk.done == {
         "mkdir": 1,
         "create": files,

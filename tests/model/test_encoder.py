@@ -5,29 +5,32 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from sentiment.model.bilstm import BiLSTM, SharedDropout, reversal_index, reverse
+from sentiment.config import Cell
+from sentiment.model.encoder import Encoder, SharedDropout, reversal_index, reverse
 
 # T time, B batch, E input width, H hidden size of one direction.
 
 
-def reference_for(encoder: BiLSTM, input_size: int, hidden: int, layers: int) -> nn.LSTM:
-    """PyTorch's own bidirectional LSTM with the encoder's weights."""
-    lstm = nn.LSTM(input_size, hidden, layers, bidirectional=True)
+def reference_for(encoder: Encoder, input_size: int, hidden: int, layers: int) -> nn.RNNBase:
+    """PyTorch's own stack of layers with the encoder's weights."""
+    kind = {Cell.lstm: nn.LSTM, Cell.gru: nn.GRU, Cell.rnn: nn.RNN}[encoder.cell]
+    rnn = kind(input_size, hidden, layers, bidirectional=encoder.bidirectional)
     weights = {}
     for stack, suffix in ((encoder.left_to_right, ""), (encoder.right_to_left, "_reverse")):
         for layer, one in enumerate(stack):
             for name, value in one.named_parameters():
                 weights[name.replace("_l0", f"_l{layer}") + suffix] = value.detach()
-    lstm.load_state_dict(weights)
-    return lstm
+    rnn.load_state_dict(weights)
+    return rnn
 
 
-def run_packed(lstm: nn.LSTM, x_TBE: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+def run_packed(rnn: nn.RNNBase, x_TBE: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
     packed = pack_padded_sequence(x_TBE, lengths_B, enforce_sorted=False)
-    outputs, (states, _) = lstm(packed)
-    return pad_packed_sequence(outputs, total_length=len(x_TBE))[0], torch.cat(
-        [states[-2], states[-1]], dim=1
-    )
+    outputs, states = rnn(packed)
+    if isinstance(rnn, nn.LSTM):
+        states, _ = states
+    finals = list(states[-2:] if rnn.bidirectional else states[-1:])
+    return pad_packed_sequence(outputs, total_length=len(x_TBE))[0], torch.cat(finals, dim=1)
 
 
 @settings(max_examples=25, deadline=None)
@@ -35,16 +38,18 @@ def run_packed(lstm: nn.LSTM, x_TBE: Tensor, lengths_B: Tensor) -> tuple[Tensor,
     lengths=st.lists(st.integers(1, 17), min_size=1, max_size=6),
     extra_padding=st.integers(0, 2),
     layers=st.integers(1, 3),
+    cell=st.sampled_from(Cell),
+    bidirectional=st.booleans(),
     seed=st.integers(0, 2**31),
 )
-def test_equals_packed_lstm_in_outputs_final_states_and_gradients(
-    lengths: list[int], extra_padding: int, layers: int, seed: int
+def test_equals_packed_layers_in_outputs_final_states_and_gradients(
+    lengths: list[int], extra_padding: int, layers: int, cell: Cell, bidirectional: bool, seed: int
 ) -> None:
     torch.manual_seed(seed)
     E, H = 5, 7
     lengths_B = torch.tensor([*lengths, 1])
     T, B = int(lengths_B.max()) + extra_padding, len(lengths_B)
-    encoder = BiLSTM(E, H, layers, dropout=0.0)
+    encoder = Encoder(E, H, layers, 0.0, cell, bidirectional)
     reference = reference_for(encoder, E, H, layers)
     x_TBE = torch.randn(T, B, E, requires_grad=True)
     y_TBE = x_TBE.detach().clone().requires_grad_()
@@ -54,7 +59,7 @@ def test_equals_packed_lstm_in_outputs_final_states_and_gradients(
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, other, atol=1e-5, rtol=0)
 
-    seen = torch.randn(T, B, 2 * H), torch.randn(B, 2 * H)
+    seen = [torch.randn_like(each) for each in theirs]
     sum((a * b).sum() for a, b in zip(ours, seen, strict=True)).backward()
     sum((a * b).sum() for a, b in zip(theirs, seen, strict=True)).backward()
     torch.testing.assert_close(x_TBE.grad, y_TBE.grad, atol=1e-5, rtol=1e-5)
@@ -68,7 +73,7 @@ def test_equals_packed_lstm_in_outputs_final_states_and_gradients(
 
 def test_one_step_agrees_with_the_equations() -> None:
     torch.manual_seed(0)
-    encoder = BiLSTM(input_size=3, hidden_size=4, layers=1, dropout=0.0)
+    encoder = Encoder(input_size=3, hidden_size=4, layers=1, dropout=0.0)
     x_BE = torch.randn(2, 3)
 
     def cell(lstm: nn.Module) -> Tensor:
@@ -85,7 +90,7 @@ def test_one_step_agrees_with_the_equations() -> None:
 
 def test_two_steps_agree_with_the_equations() -> None:
     torch.manual_seed(1)
-    encoder = BiLSTM(input_size=3, hidden_size=4, layers=1, dropout=0.0)
+    encoder = Encoder(input_size=3, hidden_size=4, layers=1, dropout=0.0)
     x_TBE = torch.randn(2, 1, 3)
     w = dict(encoder.left_to_right[0].named_parameters())
     h, c = torch.zeros(1, 4), torch.zeros(1, 4)
@@ -101,7 +106,7 @@ def test_two_steps_agree_with_the_equations() -> None:
 
 def test_padding_is_not_read() -> None:
     torch.manual_seed(0)
-    encoder = BiLSTM(input_size=3, hidden_size=4, layers=2, dropout=0.0)
+    encoder = Encoder(input_size=3, hidden_size=4, layers=2, dropout=0.0)
     x_TBE, lengths_B = torch.randn(5, 2, 3), torch.tensor([5, 2])
     _, expected = encoder(x_TBE, lengths_B)
     x_TBE[2:, 1] = 1e6
@@ -123,13 +128,24 @@ def test_reversal_is_within_each_length_and_its_own_inverse(lengths: list[int]) 
 
 
 def test_forget_bias_is_one_and_recurrent_gates_are_orthogonal() -> None:
-    encoder = BiLSTM(input_size=3, hidden_size=4, layers=2, dropout=0.0)
+    encoder = Encoder(input_size=3, hidden_size=4, layers=2, dropout=0.0)
     for lstm in (*encoder.left_to_right, *encoder.right_to_left):
         w = dict(lstm.named_parameters())
         bias = w["bias_ih_l0"] + w["bias_hh_l0"]
         assert bias.tolist() == [0.0] * 4 + [1.0] * 4 + [0.0] * 8
         for gate in w["weight_hh_l0"].chunk(4):
             torch.testing.assert_close(gate @ gate.T, torch.eye(4), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("cell", Cell)
+def test_recurrent_weights_of_every_cell_are_orthogonal(cell: Cell) -> None:
+    encoder = Encoder(3, 4, 2, 0.0, cell, forget_bias=-2.0)
+    for layer in (*encoder.left_to_right, *encoder.right_to_left):
+        for gate in layer.weight_hh_l0.split(4):
+            torch.testing.assert_close(gate @ gate.T, torch.eye(4), atol=1e-6, rtol=0)
+        bias = (layer.bias_ih_l0 + layer.bias_hh_l0).tolist()
+        blocks = {Cell.lstm: [0.0, -2.0, 0.0, 0.0], Cell.gru: [0.0] * 3, Cell.rnn: [0.0]}[cell]
+        assert bias == [value for value in blocks for _ in range(4)]
 
 
 def test_dropout_mask_is_shared_over_time_and_off_in_evaluation() -> None:
@@ -143,7 +159,7 @@ def test_dropout_mask_is_shared_over_time_and_off_in_evaluation() -> None:
 
 
 def test_the_final_state_feels_tokens_far_away() -> None:
-    def share_of_gradient(encoder: BiLSTM, distance: int) -> float:
+    def share_of_gradient(encoder: Encoder, distance: int) -> float:
         """Gradient norm of the final left-to-right state, that far from the end, by its last."""
         torch.manual_seed(0)
         x_TBE = (0.1 * torch.randn(200, 8, 50)).requires_grad_()
@@ -152,7 +168,7 @@ def test_the_final_state_feels_tokens_far_away() -> None:
         return (gradient[-1 - distance].norm() / gradient[-1].norm()).item()
 
     torch.manual_seed(0)
-    encoder = BiLSTM(input_size=50, hidden_size=64, layers=2, dropout=0.0)
+    encoder = Encoder(input_size=50, hidden_size=64, layers=2, dropout=0.0)
     assert share_of_gradient(encoder, 100) > 0.01
     for lstm in (*encoder.left_to_right, *encoder.right_to_left):
         lstm.reset_parameters()  # what nn.LSTM starts from
