@@ -16,8 +16,6 @@ from sentiment.config import Device, Precision
 from sentiment.errors import UserError
 
 EXTRA = ("fastapi", "uvicorn", "captum")
-SHUTDOWN_SECONDS = 10
-MAX_CONNECTIONS = 1000
 HELP = """\
 / is the page: type a review, and see the probability move and the words that move it.
 
@@ -51,12 +49,11 @@ def serve(arguments: argparse.Namespace) -> None:
     """
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:
-        raise UserError(f"{', '.join(missing)} is not installed: pip install -e '.[serve]'")
+        raise UserError(
+            f"the server needs {', '.join(missing)}, not installed: pip install 'sentiment[serve]'"
+        )
     with listen(arguments.host, arguments.port) as listening:
-        import uvicorn
-
-        from sentiment.serving.app import create_app
-        from sentiment.serving.guard import LOOPBACK_NAMES, Protocol
+        from sentiment.serving.server import make_server
         from sentiment.training.predictor import SentimentPredictor
 
         predictor = SentimentPredictor.load(
@@ -67,25 +64,13 @@ def serve(arguments: argparse.Namespace) -> None:
             arguments.threshold,
         )
         address, port = listening.getsockname()[:2]
-        host = f"[{address}]" if ":" in address else address
+        place = f"[{address}]" if ":" in address else address
         is_private = ipaddress.ip_address(address).is_loopback
-        names = LOOPBACK_NAMES | {arguments.host.lower()} if is_private else None
-        config = uvicorn.Config(
-            create_app(predictor, names),
-            http=Protocol,
-            ws="none",
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=MAX_CONNECTIONS,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        )
         if not is_private:
-            print(f"everyone who reaches {host} can use it, without a password", file=sys.stderr)
-        print(f"serving at http://{host}:{port}/ until Ctrl-C", file=sys.stderr)
-        uvicorn.Server(config).run(sockets=[listening])
+            print(f"everyone who reaches {place} can use it, without a password", file=sys.stderr)
+        server = make_server(predictor, arguments.host if is_private else None)
+        print(f"serving at http://{place}:{port}/ until Ctrl-C", file=sys.stderr)
+        server.run(sockets=[listening])
 
 
 def listen(host: str, port: int) -> socket.socket:

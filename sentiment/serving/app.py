@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -89,12 +89,12 @@ class Health(BaseModel):
     max_characters: int
 
 
-def create_app(predictor: SentimentPredictor, names: Collection[str] | None) -> FastAPI:
+def create_app(predictor: SentimentPredictor, host: str | None) -> FastAPI:
     """Make the application.
 
     Args:
         predictor: what answers. It is called in one thread, and never twice at once.
-        names: that requests may call the server by; `None`: any.
+        host: name of the address of loopback that it is served at; `None`: it is another address.
     """
     worker = ThreadPoolExecutor(1, "model")
     predict = Batcher(predictor, worker, PREDICT_CALL, PREDICT_CAPACITY)
@@ -107,7 +107,7 @@ def create_app(predictor: SentimentPredictor, names: Collection[str] | None) -> 
 
     # The usual pages of documentation load scripts from elsewhere.
     app = FastAPI(title="sentiment", docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.add_middleware(Guard, names=names)
+    app.add_middleware(Guard, host=host)
     app.add_exception_handler(AnyHTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(OverloadError, _overloaded)

@@ -1,15 +1,12 @@
-"""What a client may do: which name it calls the server by, what it sends, and how long it takes."""
+"""What a request may be: for which name, of which kind, how large and how slow."""
 
 import asyncio
-from collections.abc import Collection
-from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_BYTES = 1 << 20
 BODY_SECONDS = 10.0
@@ -36,11 +33,13 @@ class Guard:
 
     Args:
         app: what is guarded.
-        names: that `Host` may say; `None`: any.
+        host: that this address of loopback is known by, beside the usual names; `None`: it is no
+            address of loopback, and any name will do.
     """
 
-    def __init__(self, app: ASGIApp, names: Collection[str] | None) -> None:
-        self.app, self.names = app, names
+    def __init__(self, app: ASGIApp, host: str | None) -> None:
+        self.app = app
+        self.names = None if host is None else LOOPBACK_NAMES | {host.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request on, or refuse it."""
@@ -58,7 +57,8 @@ class Guard:
         headers = Headers(scope=scope)
         app = self.app
         if self.names is not None and _host(headers) not in self.names:
-            app = failure(400, f"unknown host, expected {' or '.join(sorted(self.names))}")
+            expected = " or ".join(sorted(self.names))
+            app = failure(400, f"unknown host, expected {expected}", connection="close")
         elif scope["method"] == "POST" and not _is_json(headers):
             app = failure(415, "the content type is not that of JSON", connection="close")
         await app(scope, _bounded(receive), send_with_headers)
@@ -95,30 +95,3 @@ def _bounded(receive: Receive) -> Receive:
         return message
 
     return receive_bounded
-
-
-class Protocol(H11Protocol):
-    """HTTP that hangs up on a client that falls silent before its request has begun."""
-
-    def connection_made(self, transport: Any) -> None:
-        """Wait for a request."""
-        self._silence: asyncio.TimerHandle | None = None
-        super().connection_made(transport)
-        self._wait()
-
-    def data_received(self, data: bytes) -> None:
-        """Read on, and wait for the rest of the request's head."""
-        super().data_received(data)
-        self._wait()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Wait no longer."""
-        super().connection_lost(error)
-        self._wait()
-
-    def _wait(self) -> None:
-        if self._silence is not None:
-            self._silence.cancel()
-        is_answering = self.cycle is not None and not self.cycle.response_complete
-        if not is_answering and not self.transport.is_closing():
-            self._silence = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
