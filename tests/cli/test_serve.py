@@ -136,7 +136,7 @@ def test_a_browser_shows_what_is_typed_in_colours(
     run: Path, name: str, width: int, scheme: str
 ) -> None:
     """`SCREENSHOTS=FOLDER` keeps what it saw, `SCREENSHOTS_RUN=RUN` shows another model."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
     asked: list[str] = []
     complaints: list[str] = []
@@ -166,11 +166,13 @@ def test_a_browser_shows_what_is_typed_in_colours(
         page.focus("#review")
         page.keyboard.press("Control+A")
         page.keyboard.press("Backspace")
-        page.wait_for_function("document.querySelector('#verdict').textContent === ''")
-        page.keyboard.type(TEXT)
-        page.wait_for_function("document.querySelectorAll('mark').length >= 3 && !asking")
+        expect(page.locator("#verdict")).to_have_text("")
+        with page.expect_response(lambda answer: "evening." in (answer.request.post_data or "")):
+            page.keyboard.type(TEXT)
+        page.wait_for_selector("#verdict[aria-busy=false]")
         words = page.locator("mark").all_inner_texts()
         assert re.fullmatch(r"\d+(\.\d)? % (positive|negative)", page.inner_text("#verdict"))
+        assert len(words) >= 3
         assert {word.lower() for word in words} <= set(re.findall(r"\w+|[^\w\s]", TEXT.lower()))
         # A mark lies where its word stands: both layers are as large, and nothing sticks out.
         boxes = [page.locator(f).bounding_box() for f in ("#marks", "#review")]
