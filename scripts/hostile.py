@@ -68,7 +68,7 @@ def wrong_type(source: Random) -> Hostile:
 
 def wrong_text(source: Random) -> Hostile:
     """No text where /explain expects one."""
-    values = [None, True, 1, [], {}, ["a"], "", " \n\t", "\u2003"]
+    values: list[object] = [None, True, 1, [], {}, ["a"], "", " \n\t", "\u2003"]
     return whole(json.dumps({"text": source.choice(values)}).encode(), 422, path="/explain")
 
 

@@ -23,12 +23,13 @@ HELP = """\
     answers      {"predictions": [{"label": "positive", "probability": 0.973112},
                                   {"error": "empty text"}]}
   POST /explain  {"text": "I loved it."}
-    answers      {"label": "positive", "probability": 0.973112,
+    answers      {"label": "positive", "probability": 0.973112, "logit": 3.588, "baseline": 0.2,
                   "tokens": [{"start": 2, "end": 7, "weight": 1.3}, ...]}
   GET  /health   labels, threshold and limits
   GET  /openapi.json  all of this as a schema
 
-`probability` is that of the positive label. Requests that wait at the same time are computed
+`probability` is that of the positive label. Weights of tokens add up to logit - baseline, the logit
+of as many unknown words. Requests that wait at the same time are computed
 together. One that cannot be met is answered with a status and {"error": ...}; 503 says that too
 much is waiting, and when to ask again.
 

@@ -21,9 +21,10 @@ from sentiment.training.predictor import SentimentPredictor
 
 MAX_TEXTS = 256
 MAX_CHARACTERS = 20_000
-# An explanation costs as much as some hundred predictions; what may wait is seconds of either.
+# In characters. To explain an IMDB review costs as much as to predict 500 to 1,000 of them, and
+# predictions wait for it: an explanation shares its call with short ones only.
 PREDICT_CALL, PREDICT_CAPACITY = 250_000, 4_000_000
-EXPLAIN_CALL, EXPLAIN_CAPACITY = 10_000, 100_000
+EXPLAIN_CALL, EXPLAIN_CAPACITY = 1_000, 30_000
 RETRY_AFTER = 2  # seconds
 EMPTY = "empty text"
 
@@ -74,8 +75,14 @@ class Token(BaseModel):
 
 
 class Explanation(Found):
-    """The same, and why; tokens that the model did not read are missing."""
+    """The same, and why; tokens that the model did not read are missing.
 
+    The weights add up to `logit - baseline`; the baseline is the logit of as many tokens of which
+    nothing is known.
+    """
+
+    logit: float
+    baseline: float
     tokens: list[Token]
 
 
@@ -144,10 +151,10 @@ def create_app(predictor: SentimentPredictor, host: str | None) -> FastAPI:
     @app.post("/explain")
     async def explain_text(body: ExplainBody) -> Explanation:
         (found,) = await explain([body.text])
-        if found.label is None or found.probability is None:
+        if found.label is None:
             raise HTTPException(422, EMPTY)
-        tokens = [Token(start=t.start, end=t.end, weight=t.weight) for t in found.tokens]
-        return Explanation(label=found.label, probability=found.probability, tokens=tokens)
+        fields = found._asdict() | {"tokens": [token._asdict() for token in found.tokens]}
+        return Explanation.model_validate(fields)
 
     return app
 
@@ -177,6 +184,8 @@ async def _invalid(_: Request, error: Any) -> JSONResponse:
     first, *_rest = error.errors()
     if first["type"] == "json_invalid":
         return failure(400, "the body is not JSON")
+    if first["type"] == "extra_forbidden":
+        return failure(422, "the body has a field that is unknown")
     place = ".".join(str(part) for part in first["loc"] if isinstance(part, int | str))
     return failure(422, f"{place}: {first['msg']}")
 
