@@ -6,14 +6,17 @@ less that of the zeros. A word vector's share goes to its token, that of an n-gr
 equal parts to the tokens of the n-gram.
 
 On its way the logit of an LSTM may jump, as if a switch were thrown, and evenly spread points, were
-there thousands, miss the jump. But the integral over any stretch of the path is known, the
-difference of the logits at its ends: a stretch whose weights do not add up to it is halved.
+there thousands, miss the jump. But what the weights of any stretch of the path add up to is known,
+the difference of the logits at its ends: a stretch where they do not is halved. One that float32
+cannot halve any more has its gradients scaled to that difference: over so little of the path they
+change in size and keep their direction.
 
 Shapes: N texts, T time, B stretches, E width of word vectors and features of n-grams together.
 """
 
 import contextlib
 import itertools
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -33,7 +36,9 @@ from sentiment.training.runtime import Runtime
 
 STRETCHES, POINTS = 10, 5
 """Into how many the path is first divided, and points of the Gauss-Legendre rule on each."""
-MOST_HALVINGS = 16
+MOST_HALVINGS = 14
+MOST_HALVED = 16
+"""Stretches of a text, at a time: a path may be so rough that there is no end of them."""
 TOLERANCE = 0.01
 """Largest error of the sum of the weights, as a share of the difference of the logits ..."""
 ABSOLUTE_TOLERANCE = 0.001
@@ -74,8 +79,17 @@ class _Integral(NamedTuple):
     weights_T: Tensor
 
     @property
+    def difference(self) -> float:
+        return self.end_logit - self.start_logit
+
+    @property
     def error(self) -> float:
-        return abs(self.weights_T.sum().item() - (self.end_logit - self.start_logit))
+        return abs(self.weights_T.sum().item() - self.difference)
+
+    def scaled(self) -> "_Integral":
+        ratio = self.difference / (self.weights_T.sum().item() or math.inf)
+        # Gradients that point the other way are not those of the jump.
+        return self._replace(weights_T=ratio * self.weights_T) if ratio > 0 else self
 
 
 Path = dict[_Stretch, _Integral]
@@ -96,12 +110,15 @@ def attribute(model: Classifier, texts: EncodedTexts, runtime: Runtime) -> list[
         for halvings in range(MOST_HALVINGS + 1):
             for stretch, integral in _integrate(model, texts, pending, runtime):
                 paths[stretch.row][stretch] = integral
-            if halvings == MOST_HALVINGS:
-                break
-            inexact = [stretch for path in paths for stretch in _inexact(path)]
-            for stretch in inexact:
-                del paths[stretch.row][stretch]
-            pending = [half for stretch in inexact for half in stretch.halves()]
+            pending = []
+            for path in paths:
+                inexact = _inexact(path)
+                if halvings == MOST_HALVINGS:
+                    path |= {stretch: path[stretch].scaled() for stretch in inexact}
+                    continue
+                for stretch in inexact[:MOST_HALVED]:
+                    del path[stretch]
+                    pending += stretch.halves()
     return [_join(path) for path in paths]
 
 
@@ -161,10 +178,11 @@ def _of_tokens(shares_BTE: Tensor, dimension: int) -> Tensor:
 
 
 def _inexact(path: Path) -> list[_Stretch]:
-    """Stretches to halve: if there are none, the whole is exact to the tolerance."""
-    difference = sum(integral.end_logit - integral.start_logit for integral in path.values())
+    """Stretches to halve, worst first: if there are none, the whole is exact to the tolerance."""
+    difference = sum(integral.difference for integral in path.values())
     tolerance = max(TOLERANCE * abs(difference), ABSOLUTE_TOLERANCE)
-    return [s for s, integral in path.items() if integral.error > tolerance / len(path)]
+    inexact = [s for s, integral in path.items() if integral.error > tolerance / len(path)]
+    return sorted(inexact, key=lambda stretch: -path[stretch].error)
 
 
 def _join(path: Path) -> Attribution:
