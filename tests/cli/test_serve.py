@@ -8,9 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -98,12 +98,14 @@ def test_a_port_in_use_and_a_missing_extra_are_said_before_anything_is_loaded(
 def test_a_signal_lets_the_request_in_flight_finish(
     run: Path, number: signal.Signals, code: int
 ) -> None:
-    with serving(run) as (process, port):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    with (
+        serving(run) as (process, port),
+        closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection,
+    ):
         body = json.dumps({"texts": ["what a bore " * 300] * 256})
         assert len(body) < 1 << 20
         connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
-        threading.Event().wait(0.2)
+        time.sleep(0.2)
         process.send_signal(number)
         response = connection.getresponse()
         assert (response.status, len(json.load(response)["predictions"])) == (200, 256)
