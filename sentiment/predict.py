@@ -8,13 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, BinaryIO
 
 from tqdm import tqdm
 
+from sentiment.arguments import Parser, orderly_exit
 from sentiment.config import THRESHOLD, Device, Precision
 from sentiment.data.lines import line_portions
-from sentiment.errors import UserError
 
 if TYPE_CHECKING:
     from sentiment.training.predictor import Prediction
@@ -108,34 +108,20 @@ def metered(predictor: Predict) -> Iterator[Predict]:
     print(f"{count} texts ({empty} empty), {rate:.0f} per second", file=sys.stderr)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (--help explains)")
-
-
 def parse(command_line: Sequence[str]) -> argparse.Namespace:
     """Read the command line.
 
     Raises:
         UserError: options that are unknown, impossible or contradict each other.
     """
-    parser = _Parser(
-        prog="sentiment-predict",
-        description="Label texts as positive or negative with a saved checkpoint.",
-        epilog=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = Parser(
+        "sentiment-predict", "Label texts as positive or negative with a saved checkpoint.", HELP
     )
+    parser.add_predictor()
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="RUN", help="run directory or checkpoint folder")
     add("--input", type=Path, metavar="FILE", help="a table with a column of texts")
     add("--output", type=Path, metavar="FILE", help="where to put it with its predictions")
     add("--text-column", metavar="NAME", help="of the input (a usual name: text, review, ...)")
-    add("--threshold", type=_share, default=THRESHOLD, help=f"from 0 to 1 ({THRESHOLD})")
-    add("--device", choices=[d.value for d in Device], default="auto", help="a GPU if there is one")
-    precisions = [precision.value for precision in Precision]
-    add("--precision", choices=precisions, default="auto", help="that of the training if possible")
-    add("--threads", type=_threads, metavar="N", help="CPU threads (one per core)")
     add(
         "texts",
         nargs="*",
@@ -155,38 +141,14 @@ def parse(command_line: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-def _share(value: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 <= float(value) <= 1:
-            return float(value)
-    raise argparse.ArgumentTypeError(f"{value} is no number from 0 to 1")
-
-
-def _threads(value: str) -> int:
-    with contextlib.suppress(ValueError):
-        if 1 <= int(value) <= 1024:
-            return int(value)
-    raise argparse.ArgumentTypeError(f"{value} is no whole number from 1 to 1024")
-
-
 def main() -> None:
     """Entry point of `sentiment-predict`."""
-    try:
-        predict(parse(sys.argv[1:]))
-    except BrokenPipeError:
-        # Who reads has seen enough; nothing must be left for the interpreter to flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except (UserError, OSError) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        message = str(error)
-        if isinstance(error, OSError) and error.filename is not None:
-            message = f"{error.filename}: {error.strerror}"
-        print("error:", *message.split(), file=sys.stderr)
-        sys.exit(2)
+    with orderly_exit():
+        try:
+            predict(parse(sys.argv[1:]))
+        except BrokenPipeError:
+            # Who reads has seen enough; nothing must be left for the interpreter to flush.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ the cleaning included, lives inside `tokenizer.json`.
 import contextlib
 import hashlib
 import os
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,8 @@ from tokenizers.trainers import BpeTrainer, Trainer, WordPieceTrainer
 from sentiment.config import TokenizerConfig, TokenizerModel
 from sentiment.errors import UserError
 from sentiment.text.pieces import TAG, count_words, piecewise_ids
+
+Span = tuple[int, int]
 
 PAD, UNK = "<pad>", "<unk>"
 PAD_ID, UNK_ID = 0, 1
@@ -43,6 +47,8 @@ REPLACEMENTS = (
     (Regex("[\u0085\u2026]|\\.{2,}"), "..."),
     (Regex("[\u0000-\u0008\u000e-\u001f\u007f-\u009f]"), " "),
 )
+
+READ_AS_ONE = re.compile(r"&#?\w{1,8};$|\.+$")
 
 WORD = r"[^\W_]+"
 TOKEN = Regex(
@@ -115,20 +121,57 @@ def token_ids(
     Raises:
         UserError: a tokenizer whose parts do not fit together, as only a damaged file has them.
     """
-    try:
+    with _one_error():
         if _splits_at_spaces(tokenizer):
             ids, lengths_N = piecewise_ids(tokenizer, texts)
         else:
             encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
             lengths_N = np.array([len(encoding) for encoding in encodings], np.int64)
             ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), np.int64)
+    empty_N = lengths_N == 0
+    ids = np.insert(ids, lengths_N.cumsum()[empty_N], unknown_id(tokenizer))
+    return ids, lengths_N + empty_N
+
+
+def token_spans(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[Span]]:
+    """Where each token of `token_ids` begins and ends in its text, in characters.
+
+    An entity, dots that become "..." and an accent of its own belong to the token that they are
+    read as; the `<unk>` of a text without any token stands for all of it.
+
+    Raises:
+        UserError: as `token_ids`.
+    """
+    with _one_error():
+        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+    return [
+        _widen(text, encoding.offsets) or [(0, len(text))]
+        for text, encoding in zip(texts, encodings, strict=True)
+    ]
+
+
+def _widen(text: str, spans: Sequence[Span]) -> list[Span]:
+    """Add what the library leaves out: of several characters that become one it names the last."""
+    widened: list[Span] = []
+    before = 0
+    for (start, end), (after, _) in pairwise([*spans, (len(text), len(text))]):
+        if head := READ_AS_ONE.search(text[before : start + 1]):
+            start = min(start, before + head.start())
+        while end < after and unicodedata.combining(text[end]):
+            end += 1
+        widened.append((start, end))
+        before = max(before, end)
+    return widened
+
+
+@contextlib.contextmanager
+def _one_error() -> Iterator[None]:
+    try:
+        yield
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of the library's own code is no Exception
         raise UserError(f"the tokenizer cannot encode a text: {error}") from error
-    empty_N = lengths_N == 0
-    ids = np.insert(ids, lengths_N.cumsum()[empty_N], unknown_id(tokenizer))
-    return ids, lengths_N + empty_N
 
 
 def _splits_at_spaces(tokenizer: Tokenizer) -> bool:

@@ -42,7 +42,7 @@ def predict_logits(model: Classifier, texts: EncodedTexts, runtime: Runtime) -> 
         sorted_batches(texts.lengths_N.numpy(), BATCH_SIZE, MAX_TOKENS)
     )
     if runtime.device.type == "cpu" and len(batches) > 1:
-        with _one_thread_each() as pool:
+        with one_thread_each() as pool:
             list(pool.map(compute, batches))
     else:
         for rows in batches:
@@ -51,7 +51,7 @@ def predict_logits(model: Classifier, texts: EncodedTexts, runtime: Runtime) -> 
 
 
 @contextlib.contextmanager
-def _one_thread_each() -> Iterator[ThreadPoolExecutor]:
+def one_thread_each() -> Iterator[ThreadPoolExecutor]:
     """As many workers as torch has threads, each of which computes alone."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # read by a thread when it first computes
