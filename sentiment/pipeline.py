@@ -21,7 +21,9 @@ from sentiment.model.embedding import build_embedding
 from sentiment.model.ngrams import NO_NGRAM, NGramFeatures
 from sentiment.report.journal import Journal
 from sentiment.report.metrics import binary_metrics
+from sentiment.report.mistakes import confident_mistakes, mistakes_table
 from sentiment.report.progress import byte_progress
+from sentiment.report.projector import remove_projector, write_projector
 from sentiment.report.run import (
     ENVIRONMENT,
     METRICS,
@@ -35,7 +37,7 @@ from sentiment.resume import extend
 from sentiment.text.tokenizer import build_tokenizer, unknown_id, vocabulary_size
 from sentiment.text.vectors import find_vectors
 from sentiment.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from sentiment.training.inference import predict_logits
+from sentiment.training.inference import predict_logits, word_logits
 from sentiment.training.loop import fit
 from sentiment.training.ngrams import fit_ngrams
 from sentiment.training.objectives import resolve_pos_weight
@@ -48,6 +50,7 @@ from sentiment.training.runtime import (
     prepare,
     seed_everything,
 )
+from sentiment.training.saliency import saliency
 from sentiment.training.state import Progress, Resumable, TrainingState, load_resumable
 from sentiment.training.transfer import adopt_settings, build_from, freeze
 
@@ -66,6 +69,8 @@ class Data:
     test: EncodedReviews
     sha256: dict[str, str]
     """Hash of each split's texts and labels."""
+    label_names: tuple[str, str]
+    """Of the labels 0 and 1."""
     ngrams: NGramFeatures | None
     """Learned from the training reviews; `None` without n-grams, or with those of `init_from`."""
 
@@ -151,7 +156,8 @@ def load_data(config: TrainConfig, runtime: Runtime, loaded: Checkpoint | None) 
         UserError: reviews or a tokenizer that cannot be used.
     """
     splits = load_splits(config.data, config.split)
-    config.data.negative, config.data.positive = label_names(splits["train"])
+    names = label_names(splits["train"])
+    config.data.negative, config.data.positive = names
     sha256 = {name: fingerprint(reviews) for name, reviews in splits.items()}
     if loaded is None:
         texts = (part["text"] for part in splits["train"].iter(10_000))
@@ -177,7 +183,7 @@ def load_data(config: TrainConfig, runtime: Runtime, loaded: Checkpoint | None) 
     ngrams = None
     if config.model.ngrams > 0 and config.init_from is None:
         train, ngrams = _with_ngrams(config.model, train, groups_of(splits["train"]), tokenizer)
-    return Data(tokenizer, train, validation, test, sha256, ngrams)
+    return Data(tokenizer, train, validation, test, sha256, names, ngrams)
 
 
 def begin(
@@ -279,6 +285,7 @@ def _train_and_test(
     if not silent:
         for name in (METRICS, PREDICTIONS):
             (directory / name).unlink(missing_ok=True)
+        remove_projector(directory)
     with Journal(directory, progress.event_sizes, progress.update, silent) as journal:
 
         def save(name: str, metrics: dict[str, float]) -> None:
@@ -292,8 +299,15 @@ def _train_and_test(
                 save_checkpoint(folder, state.model, data.tokenizer, config, metrics, more, keep)
 
         def observe(update: int, logits_N: Tensor | None) -> None:
-            if logits_N is not None:
-                journal.evaluation("validation", logits_N, data.validation.labels_N, update)
+            if silent or logits_N is None:
+                return
+            labels_N, names = data.validation.labels_N, data.label_names
+            journal.evaluation("validation", logits_N, labels_N, names, update)
+            rows_M = confident_mistakes(logits_N, labels_N)
+            reviews_M = data.validation.select(rows_M.numpy())
+            weights_M = saliency(state.model, reviews_M)
+            table = mistakes_table(reviews_M, logits_N[rows_M], weights_M, data.tokenizer, names)
+            journal.text("validation/confident_mistakes", table, update)
 
         fit(state, data.train, data.validation, config, runtime, journal, save, observe)
         # From here on nothing is chosen any more: the test reviews are scored once.
@@ -303,12 +317,15 @@ def _train_and_test(
         tested = binary_metrics(logits_N, data.test.labels_N)
         update = int(best.metrics["update"])
         journal.scalars("test", tested, update)
-        journal.evaluation("test", logits_N, data.test.labels_N, update)
+        journal.evaluation("test", logits_N, data.test.labels_N, data.label_names, update)
         figures = {f"test/{name}": value for name, value in tested.items()}
         metrics = best.metrics | figures | progress.coverage
         shown = ("validation/accuracy", "validation/loss", "test/accuracy", "test/loss")
         journal.hyperparameters(flatten(config), {tag: metrics[tag] for tag in shown})
+        logits_V = word_logits(model, runtime)
     if not silent:
+        vectors_VE = model.embedding.weight.detach().cpu()
+        write_projector(directory, data.tokenizer, vectors_VE, logits_V, data.train.ids)
         write_predictions(directory, logits_N, data.test.labels_N, best.label_names)
         write_metrics(directory, metrics)
     return metrics

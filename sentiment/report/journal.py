@@ -46,10 +46,22 @@ class Journal:
         if self._dashboard is not None:
             self._dashboard.scalars(prefix, values, update)
 
-    def evaluation(self, prefix: str, logits_N: Tensor, labels_N: Tensor, update: int) -> None:
+    def evaluation(
+        self,
+        prefix: str,
+        logits_N: Tensor,
+        labels_N: Tensor,
+        names: tuple[str, str],
+        update: int,
+    ) -> None:
         """Show how the logits of a whole split and its labels go together."""
         if self._dashboard is not None:
-            self._dashboard.evaluation(prefix, logits_N, labels_N, update)
+            self._dashboard.evaluation(prefix, logits_N, labels_N, names, update)
+
+    def text(self, tag: str, markdown: str, update: int) -> None:
+        """Add a text."""
+        if self._dashboard is not None:
+            self._dashboard.text(tag, markdown, update)
 
     def hyperparameters(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Fill the HPARAMS tab."""

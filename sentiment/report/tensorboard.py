@@ -4,19 +4,38 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from sentiment.config import LABEL_NAMES
+from sentiment.report.metrics import binary_metrics, calibration
 from sentiment.report.run import is_event_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LAYOUT = {
+    "training and validation": {
+        "loss": ["Multiline", ["^train/loss$", "^validation/loss$"]],
+        "accuracy": ["Multiline", ["^train/accuracy$", "^validation/accuracy$"]],
+        "validation accuracy and its 95 % interval": [
+            "Margin",
+            ["validation/accuracy", "validation/accuracy_low", "validation/accuracy_high"],
+        ],
+    },
+    "optimization": {
+        "learning rate": ["Multiline", ["^train/learning_rate$"]],
+        "gradient norm": ["Multiline", ["^train/gradient_norm$"]],
+    },
+}
+"""Charts of the CUSTOM SCALARS tab: tags, or regular expressions that these match."""
 
 
 class Dashboard:
-    """Scalars by tag and update, and the run's hyper-parameters.
+    """Scalars, images and text by tag and update, and the run's hyper-parameters.
 
     Args:
         directory: the run directory.
@@ -37,6 +56,8 @@ class Dashboard:
         # A server that has read the dropped points forgets them when it reads this.
         purge_step = update + 1 if sizes else None
         self._writer = SummaryWriter(str(directory), purge_step=purge_step)
+        if not sizes:
+            self._writer.add_custom_scalars(LAYOUT)
 
     def sizes(self) -> dict[str, int]:
         """Write out what is still in memory; how many bytes each file has now."""
@@ -56,21 +77,45 @@ class Dashboard:
         for name, value in values.items():
             self._writer.add_scalar(f"{prefix}/{name}", value, update)
 
-    def evaluation(self, prefix: str, logits_N: Tensor, labels_N: Tensor, update: int) -> None:
+    def evaluation(
+        self,
+        prefix: str,
+        logits_N: Tensor,
+        labels_N: Tensor,
+        names: tuple[str, str],
+        update: int,
+    ) -> None:
         """Show how the logits of a whole split and its labels go together.
 
         Args:
             prefix: of the tags, the name of the split.
             logits_N: float32.
             labels_N: 0 or 1.
+            names: of the labels 0 and 1.
             update: the run's.
         """
+        from sentiment.report.figures import confusion_matrix, reliability_diagram
+
         probability_N = torch.sigmoid(logits_N)
         self._writer.add_pr_curve(f"{prefix}/precision_recall", labels_N, probability_N, update)
-        for label, name in enumerate(LABEL_NAMES):
+        for label, name in enumerate(names):
             self._writer.add_histogram(
                 f"{prefix}/logits_{name}", logits_N[labels_N == label], update
             )
+        matrix = confusion_matrix(binary_metrics(logits_N, labels_N), names)
+        diagram = reliability_diagram(calibration(logits_N, labels_N), names[1])
+        self.figure(f"{prefix}/confusion_matrix", matrix, update)
+        self.figure(f"{prefix}/calibration", diagram, update)
+
+    def figure(self, tag: str, figure: "Figure", update: int) -> None:
+        """Add a picture."""
+        from sentiment.report.figures import pixels
+
+        self._writer.add_image(tag, pixels(figure), update, dataformats="HWC")
+
+    def text(self, tag: str, markdown: str, update: int) -> None:
+        """Add a text, in the Markdown that TensorBoard renders: Python-Markdown's, with tables."""
+        self._writer.add_text(tag, markdown, update)
 
     def hyperparameters(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Fill the HPARAMS tab.
