@@ -320,8 +320,7 @@ def _train_and_test(
         journal.evaluation("test", logits_N, data.test.labels_N, data.label_names, update)
         figures = {f"test/{name}": value for name, value in tested.items()}
         metrics = best.metrics | figures | progress.coverage
-        shown = ("validation/accuracy", "validation/loss", "test/accuracy", "test/loss")
-        journal.hyperparameters(flatten(config), {tag: metrics[tag] for tag in shown})
+        journal.hyperparameters(flatten(config))
         logits_V = word_logits(model, runtime)
     if not silent:
         vectors_VE = model.embedding.weight.detach().cpu()

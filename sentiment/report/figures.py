@@ -18,7 +18,7 @@ INK, BLUE, GRAY = "#222222", "#1f5fa8", "#9a9a9a"
 
 
 def confusion_matrix(metrics: Mapping[str, float], names: tuple[str, str]) -> Figure:
-    """How many reviews of each label were called what.
+    """How many reviews of each label were predicted to have which.
 
     Args:
         metrics: `binary_metrics`, of which the four counts are drawn.
@@ -31,10 +31,10 @@ def confusion_matrix(metrics: Mapping[str, float], names: tuple[str, str]) -> Fi
     axes = figure.add_axes((0.2, 0.14, 0.76, 0.76))
     axes.imshow(share_22, cmap="Blues", vmin=0, vmax=1)
     for label in (0, 1):
-        for told in (0, 1):
-            share = share_22[label, told]
+        for predicted in (0, 1):
+            share = share_22[label, predicted]
             axes.text(
-                *(told, label, f"{counts_22[label, told]:,}\n{share:.1%}"),
+                *(predicted, label, f"{counts_22[label, predicted]:,}\n{share:.1%}"),
                 ha="center",
                 va="center",
                 color="white" if share > 0.5 else INK,
@@ -45,7 +45,7 @@ def confusion_matrix(metrics: Mapping[str, float], names: tuple[str, str]) -> Fi
         [0, 1], [_short(name) for name in names], rotation=90, va="center", parse_math=False
     )
     axes.tick_params(length=0)
-    axes.set(xlabel="told", ylabel="label", title="reviews, and share of their label")
+    axes.set(xlabel="predicted", ylabel="label", title="reviews, and share of their label")
     return figure
 
 
@@ -73,13 +73,14 @@ def reliability_diagram(found: Calibration, name: str) -> Figure:
     axes.set_ylabel(f"share that is {_short(name)}", parse_math=False)
     axes.set_title(f"expected calibration error {found.error:.4f}")
 
-    below = figure.add_axes((0.18, 0.12, 0.78, 0.2), xlim=(0, 1), ylim=(0, 1.1 * most))
-    left_K = np.arange(bins) / bins
-    below.bar(left_K, found.reviews_K.numpy(), width=1 / bins, align="edge", color=BLUE, ec="white")
+    below = figure.add_axes((0.18, 0.12, 0.78, 0.22), xlim=(0, 1), ylim=(0, 1.6 * most))
+    left_K, reviews_K = np.arange(bins) / bins, found.reviews_K.numpy()
+    bars = below.bar(left_K, reviews_K, width=1 / bins, align="edge", color=BLUE, ec="white")
+    below.bar_label(bars, [f"{count:,}" for count in reviews_K], size=7, rotation=90, padding=2)
     below.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    below.set_yticks([0, most], ["0", f"{most:,}"])
+    below.set_yticks([])
     below.set_ylabel("reviews")
-    below.set_xlabel(f"told probability of {_short(name)}", parse_math=False)
+    below.set_xlabel(f"predicted probability of {_short(name)}", parse_math=False)
     return figure
 
 

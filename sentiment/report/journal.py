@@ -63,10 +63,10 @@ class Journal:
         if self._dashboard is not None:
             self._dashboard.text(tag, markdown, update)
 
-    def hyperparameters(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    def hyperparameters(self, settings: Mapping[str, bool | float | str | None]) -> None:
         """Fill the HPARAMS tab."""
         if self._dashboard is not None:
-            self._dashboard.hyperparameters(settings, metrics)
+            self._dashboard.hyperparameters(settings)
 
     def history(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Record every evaluation so far."""

@@ -24,15 +24,15 @@ TO_MARK = re.compile(r"\S(?:.*\S)?")  # of a token, whose text may begin with a 
 
 
 def confident_mistakes(logits_N: Tensor, labels_N: Tensor, most: int = MOST) -> Tensor:
-    """Rows of the reviews whose label was told wrong, surest first, int64 `[M]`, M <= most.
+    """Rows of the reviews whose predicted label is wrong, surest first, int64 `[M]`, M <= most.
 
     Args:
         logits_N: float32.
         labels_N: 0 or 1.
         most: how many, at most.
     """
-    called_positive_N = logits_N.double().sigmoid() > THRESHOLD
-    rows_M = (called_positive_N != labels_N.bool()).nonzero().squeeze(1)
+    predicted_N = logits_N.double().sigmoid() > THRESHOLD
+    rows_M = (predicted_N != labels_N.bool()).nonzero().squeeze(1)
     order_M = logits_N[rows_M].abs().argsort(descending=True, stable=True)
     return rows_M[order_M][:most]
 
@@ -44,7 +44,7 @@ def mistakes_table(
     tokenizer: Tokenizer,
     names: tuple[str, str],
 ) -> str:
-    """Describe reviews that were told wrong, each as the model reads it.
+    """Describe reviews whose predicted label is wrong, each as the model reads it.
 
     Args:
         reviews_M: in the order of the table.
@@ -57,12 +57,12 @@ def mistakes_table(
         Markdown in which nothing that stands in a review or a label is markup.
     """
     if len(reviews_M) == 0:
-        return "No review was told wrong."
+        return "Every prediction is right."
     lines = [
-        f"What is bold speaks most for the wrong label: the {BOLD_TOKENS} tokens of a review with "
-        "the largest gradient times input.",
+        f"Bold: the {BOLD_TOKENS} tokens of a review that speak most for the wrong label "
+        "(gradient times input).",
         "",
-        "| rank | label | told | the review |",
+        "| rank | label | predicted | review |",
         "| ---: | :--- | :--- | :--- |",
     ]
     starts, ends = reviews_M.starts_N.tolist(), (reviews_M.starts_N + reviews_M.lengths_N).tolist()
@@ -70,11 +70,12 @@ def mistakes_table(
     for row, (label, probability) in enumerate(
         zip(reviews_M.labels_N.tolist(), probabilities_M, strict=True)
     ):
-        told, sure = (1, probability) if probability > THRESHOLD else (0, 1 - probability)
+        predicted, sure = (1, probability) if probability > THRESHOLD else (0, 1 - probability)
         ids = reviews_M.ids[starts[row] : ends[row]].tolist()
-        for_told_T = weights_M[row] if told else -weights_M[row]
-        review = _in_bold(list(_decode(tokenizer, ids, for_told_T.tolist())))
-        cells = (str(row + 1), plain(names[label]), f"{plain(names[told])}, {sure:.2%}", review)
+        for_it_T = weights_M[row] if predicted else -weights_M[row]
+        review = _in_bold(list(_decode(tokenizer, ids, for_it_T.tolist())))
+        said = f"{plain(names[predicted])}, {sure:.2%}"
+        cells = (str(row + 1), plain(names[label]), said, review)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -117,22 +117,19 @@ class Dashboard:
         """Add a text, in the Markdown that TensorBoard renders: Python-Markdown's, with tables."""
         self._writer.add_text(tag, markdown, update)
 
-    def hyperparameters(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    def hyperparameters(self, settings: Mapping[str, bool | float | str | None]) -> None:
         """Fill the HPARAMS tab.
 
         `SummaryWriter.add_hparams` would open a second run for this; the same summaries in the
-        run's own writer keep it one.
+        run's own writer keep it one. It would also describe the settings of all runs by those of
+        one; without that the server looks at every run, and shows first what differs.
 
         Args:
-            settings: by dotted name; values other than numbers, strings and booleans as text.
-            metrics: values of scalar tags that this run has.
+            settings: by dotted name; `None` is left blank, as text would keep numbers of other
+                runs from being sorted and filtered.
         """
-        plain = {
-            name: value if isinstance(value, bool | int | float | str) else str(value)
-            for name, value in settings.items()
-        }
-        summaries = hparams(plain, dict(metrics))  # type: ignore[no-untyped-call]
-        for summary in summaries:
+        _, start, end = hparams(dict(settings), {})  # type: ignore[no-untyped-call]
+        for summary in (start, end):
             self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
