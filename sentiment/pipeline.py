@@ -19,9 +19,11 @@ from sentiment.data.reviews import groups_of, label_names, load_splits
 from sentiment.model.classifier import Classifier
 from sentiment.model.embedding import build_embedding
 from sentiment.model.ngrams import NO_NGRAM, NGramFeatures
+from sentiment.observer import Observer
 from sentiment.report.journal import Journal
 from sentiment.report.metrics import binary_metrics
 from sentiment.report.progress import byte_progress
+from sentiment.report.projector import remove_projector, write_projector
 from sentiment.report.run import (
     ENVIRONMENT,
     METRICS,
@@ -35,12 +37,11 @@ from sentiment.resume import extend
 from sentiment.text.tokenizer import build_tokenizer, unknown_id, vocabulary_size
 from sentiment.text.vectors import find_vectors
 from sentiment.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from sentiment.training.inference import predict_logits
+from sentiment.training.inference import predict_logits, word_logits
 from sentiment.training.loop import fit
 from sentiment.training.ngrams import fit_ngrams
 from sentiment.training.objectives import resolve_pos_weight
 from sentiment.training.optimizer import build_optimizer
-from sentiment.training.probe import Probe
 from sentiment.training.processes import Processes
 from sentiment.training.runtime import (
     Runtime,
@@ -67,6 +68,8 @@ class Data:
     test: EncodedReviews
     sha256: dict[str, str]
     """Hash of each split's texts and labels."""
+    label_names: tuple[str, str]
+    """Of the labels 0 and 1."""
     ngrams: NGramFeatures | None
     """Learned from the training reviews; `None` without n-grams, or with those of `init_from`."""
 
@@ -152,7 +155,8 @@ def load_data(config: TrainConfig, runtime: Runtime, loaded: Checkpoint | None) 
         UserError: reviews or a tokenizer that cannot be used.
     """
     splits = load_splits(config.data, config.split)
-    config.data.negative, config.data.positive = label_names(splits["train"])
+    names = label_names(splits["train"])
+    config.data.negative, config.data.positive = names
     sha256 = {name: fingerprint(reviews) for name, reviews in splits.items()}
     if loaded is None:
         texts = (part["text"] for part in splits["train"].iter(10_000))
@@ -178,7 +182,7 @@ def load_data(config: TrainConfig, runtime: Runtime, loaded: Checkpoint | None) 
     ngrams = None
     if config.model.ngrams > 0 and config.init_from is None:
         train, ngrams = _with_ngrams(config.model, train, groups_of(splits["train"]), tokenizer)
-    return Data(tokenizer, train, validation, test, sha256, ngrams)
+    return Data(tokenizer, train, validation, test, sha256, names, ngrams)
 
 
 def begin(
@@ -280,6 +284,7 @@ def _train_and_test(
     if not silent:
         for name in (METRICS, PREDICTIONS):
             (directory / name).unlink(missing_ok=True)
+        remove_projector(directory)
     with Journal(directory, progress.event_sizes, progress.update, silent) as journal:
 
         def save(name: str, metrics: dict[str, float]) -> None:
@@ -292,16 +297,11 @@ def _train_and_test(
                 folder, saved = directory / LAST.with_name(name), (data.tokenizer, config, metrics)
                 save_checkpoint(folder, state.model, *saved, more, keep, data.sha256)
 
-        probe = Probe(data.validation, data.tokenizer, state.model.encoder)
+        observer = Observer(state.model, data.validation, data.tokenizer, data.label_names, journal)
 
         def observe(update: int, logits_N: Tensor | None) -> None:
-            if logits_N is not None:
-                journal.evaluation("validation", logits_N, data.validation.labels_N, update)
             if not silent:
-                curves, gates = probe(state.model)
-                journal.gradients(curves, update)
-                if gates is not None:
-                    journal.gates(gates, update)
+                observer(update, logits_N)
 
         fit(state, data.train, data.validation, config, runtime, journal, save, observe)
         # From here on nothing is chosen any more: the test reviews are scored once.
@@ -311,12 +311,14 @@ def _train_and_test(
         tested = binary_metrics(logits_N, data.test.labels_N)
         update = int(best.metrics["update"])
         journal.scalars("test", tested, update)
-        journal.evaluation("test", logits_N, data.test.labels_N, update)
+        journal.evaluation("test", logits_N, data.test.labels_N, data.label_names, update)
         figures = {f"test/{name}": value for name, value in tested.items()}
         metrics = best.metrics | figures | progress.coverage
-        shown = ("validation/accuracy", "validation/loss", "test/accuracy", "test/loss")
-        journal.hyperparameters(flatten(config), {tag: metrics[tag] for tag in shown})
+        journal.hyperparameters(flatten(config))
+        logits_V = word_logits(model, runtime)
     if not silent:
+        vectors_VE = model.embedding.weight.detach().cpu()
+        write_projector(directory, data.tokenizer, vectors_VE, logits_V, data.train.ids)
         # Once more, with the test figures, in metrics and card.
         folder, saved = directory / BEST, (best.tokenizer, best.config, metrics)
         save_checkpoint(folder, model, *saved, data_sha256=data.sha256)

@@ -84,6 +84,20 @@ class Classifier(nn.Module):
             ngrams_TBX = self.ngrams(ids_TB)
         return torch.cat([x_TBE, ngrams_TBX], dim=2)
 
+    def of_tokens(self, shares_TBE: Tensor) -> Tensor:
+        """Add up shares of what `inputs` returned by the tokens that they belong to, `[T, B]`.
+
+        A word vector's go to its token, those of an n-gram's features, which stand at its last
+        token, in equal parts to all of its tokens.
+        """
+        width = self.embedding.embedding_dim
+        shares_TB = shares_TBE[:, :, :width].sum(dim=2)
+        for order, ngrams_TBC in enumerate(torch.split(shares_TBE[:, :, width:], FEATURES, 2)):
+            part_TB = ngrams_TBC.sum(dim=2) / (order + 1)
+            for back in range(order + 1):
+                shares_TB[: len(part_TB) - back] += part_TB[back:]
+        return shares_TB
+
     def logits(self, x_TBE: Tensor, lengths_B: Tensor) -> Tensor:
         """Logits `[B]` of what `inputs` returned."""
         outputs_TBH, final_BH = self.encoder(x_TBE, lengths_B)

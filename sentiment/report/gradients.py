@@ -4,7 +4,6 @@ Shapes: T time, H hidden size of one direction.
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -118,17 +117,3 @@ def draw_gates(layer: Gates, title: str) -> "Figure":
     axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=8, parse_math=False)
     axes.set_title(title, fontsize=10)
     return figure
-
-
-def pixels(figure: "Figure") -> "NDArray[np.uint8]":
-    """Draw a figure; `[height, width, 3]`."""
-    import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    with warnings.catch_warnings():
-        # A token may be of a script that the font lacks; it is drawn as a box.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        canvas.draw()  # type: ignore[no-untyped-call]
-    rgba: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-    return rgba[..., :3]

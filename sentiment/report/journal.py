@@ -56,10 +56,17 @@ class Journal:
         if self._dashboard is not None:
             self._dashboard.scalars(prefix, values, update)
 
-    def evaluation(self, prefix: str, logits_N: Tensor, labels_N: Tensor, update: int) -> None:
+    def evaluation(
+        self,
+        prefix: str,
+        logits_N: Tensor,
+        labels_N: Tensor,
+        names: tuple[str, str],
+        update: int,
+    ) -> None:
         """Show how the logits of a whole split and its labels go together."""
         if self._dashboard is not None:
-            self._dashboard.evaluation(prefix, logits_N, labels_N, update)
+            self._dashboard.evaluation(prefix, logits_N, labels_N, names, update)
 
     def gradients(self, curves: Sequence[Curve], update: int) -> None:
         """Show and record how far the loss is felt in the encoder."""
@@ -77,10 +84,15 @@ class Journal:
             title = f"layer {gates.layer}, update {update}: a row per unit, bright where open"
             self._dashboard.figure(f"gates/layer_{gates.layer}", draw_gates(gates, title), update)
 
-    def hyperparameters(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    def text(self, tag: str, markdown: str, update: int) -> None:
+        """Add a text."""
+        if self._dashboard is not None:
+            self._dashboard.text(tag, markdown, update)
+
+    def hyperparameters(self, settings: Mapping[str, bool | float | str | None]) -> None:
         """Fill the HPARAMS tab."""
         if self._dashboard is not None:
-            self._dashboard.hyperparameters(settings, metrics)
+            self._dashboard.hyperparameters(settings)
 
     def history(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Record every evaluation so far."""

@@ -2,17 +2,20 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torchmetrics.functional.classification import (
     binary_auroc,
+    binary_calibration_error,
     binary_confusion_matrix,
     binary_stat_scores,
 )
 
 from sentiment.config import THRESHOLD
 
+BINS = 15
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
 
@@ -54,6 +57,44 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     spread = math.sqrt(proportion * (1 - proportion) / trials + z2 / (4 * trials**2))
     half = Z_95 * spread / (1 + z2 / trials)
     return center - half, center + half
+
+
+class Calibration(NamedTuple):
+    """What came true of the probabilities, in K bins of equal width (Guo et al., 2017).
+
+    Attributes:
+        reviews_K: how many fall into each bin.
+        predicted_K: mean probability of being positive, NaN in a bin without reviews.
+        observed_K: share of the reviews that are positive, NaN in a bin without reviews.
+        error: mean over all reviews of the difference between the two, the expected calibration
+            error.
+    """
+
+    reviews_K: Tensor
+    predicted_K: Tensor
+    observed_K: Tensor
+    error: float
+
+
+def calibration(logits_N: Tensor, labels_N: Tensor, bins: int = BINS) -> Calibration:
+    """Compare the probability of being positive with how often this is the case.
+
+    Args:
+        logits_N: float32.
+        labels_N: 0 or 1.
+        bins: K.
+    """
+    probability_N, labels_N = torch.sigmoid(logits_N.double().cpu()), labels_N.long().cpu()
+    bounds = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
+    bin_N = (torch.bucketize(probability_N, bounds, right=True) - 1).clamp(max=bins - 1)
+    reviews_K, probability_K, positive_K = (
+        torch.bincount(bin_N, weights, bins)
+        for weights in (torch.ones_like(probability_N), probability_N, labels_N.double())
+    )
+    error = binary_calibration_error(probability_N, labels_N, bins, norm="l1")
+    return Calibration(
+        reviews_K.long(), probability_K / reviews_K, positive_K / reviews_K, error.item()
+    )
 
 
 class RunningMetrics:

@@ -2,8 +2,7 @@
 
 The path leads straight from zeros, a text of the same length without any known word or n-gram, to
 what the encoder reads of the text. So the weights of all tokens add up to the logit of the text
-less that of the zeros. A word vector's share goes to its token, that of an n-gram's features in
-equal parts to the tokens of the n-gram.
+less that of the zeros.
 
 On its way the logit of an LSTM may jump, as if a switch were thrown, and evenly spread points, were
 there thousands, miss the jump. But what the weights of any stretch of the path add up to is known,
@@ -30,7 +29,6 @@ from sentiment.data.batches import pad, send, sorted_batches
 from sentiment.data.encoded import EncodedTexts
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
-from sentiment.model.ngrams import FEATURES
 from sentiment.training.inference import BATCH_SIZE, MAX_TOKENS, one_thread_each
 from sentiment.training.runtime import Runtime
 
@@ -153,7 +151,7 @@ def _integrate(
                 n_steps=POINTS,
                 internal_batch_size=max(len(batch), MAX_TOKENS // len(ids_TB)),
             )
-        weights_BT = _of_tokens(shares_BTE.detach(), model.embedding.embedding_dim).cpu()
+        weights_BT = model.of_tokens(shares_BTE.detach().transpose(0, 1)).T.cpu()
         weights = [w_T[:length] for w_T, length in zip(weights_BT, lengths_B.tolist(), strict=True)]
         integrals = zip(start_logits_B.tolist(), end_logits_B.tolist(), weights, strict=True)
         return list(zip(parts, itertools.starmap(_Integral, integrals), strict=True))
@@ -165,16 +163,6 @@ def _integrate(
             yield from itertools.chain.from_iterable(pool.map(compute, batches))
     else:
         yield from itertools.chain.from_iterable(map(compute, batches))
-
-
-def _of_tokens(shares_BTE: Tensor, dimension: int) -> Tensor:
-    """What belongs to each token, of word vectors and of the n-grams that end at each token."""
-    weights_BT = shares_BTE[:, :, :dimension].sum(dim=2)
-    for order, ngrams_BTC in enumerate(torch.split(shares_BTE[:, :, dimension:], FEATURES, 2)):
-        part_BT = ngrams_BTC.sum(dim=2) / (order + 1)
-        for back in range(order + 1):
-            weights_BT[:, : part_BT.shape[1] - back] += part_BT[:, back:]
-    return weights_BT
 
 
 def _inexact(path: Path) -> list[_Stretch]:

@@ -50,6 +50,16 @@ def predict_logits(model: Classifier, texts: EncodedTexts, runtime: Runtime) -> 
     return runtime.processes.sum(logits_N).cpu()
 
 
+def word_logits(model: Classifier, runtime: Runtime) -> Tensor:
+    """For every id of the vocabulary the logit of the text that is this token and nothing else.
+
+    Returns:
+        float32 `[V]` on the CPU.
+    """
+    ids_V = torch.arange(model.embedding.num_embeddings)
+    return predict_logits(model, EncodedTexts(ids_V.int(), ids_V, torch.ones_like(ids_V)), runtime)
+
+
 @contextlib.contextmanager
 def one_thread_each() -> Iterator[ThreadPoolExecutor]:
     """As many workers as torch has threads, each of which computes alone."""

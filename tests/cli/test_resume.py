@@ -27,6 +27,8 @@ RESULTS = (
     *("checkpoints/last/training_state.safetensors", "history.csv", "metrics.json"),
     *("predictions.csv", "gradients.csv"),
     *("checkpoints/best/metrics.json", "checkpoints/best/README.md"),
+    *("predictions.csv", "projector_config.pbtxt"),
+    *("projector/tensors.tsv", "projector/metadata.tsv"),
 )
 
 
@@ -51,6 +53,17 @@ def points(run: Path) -> list[tuple[str, int, float, bytes]]:
         for step, value in events
         if value.WhichOneof("value") in ("simple_value", "image")
         and value.tag != "train/reviews_per_second"
+    ]
+
+
+def pictures_and_texts(run: Path) -> list[tuple[str, int, bytes]]:
+    """Everything else that stands there, but for the hyper-parameters' clock."""
+    return [
+        (value.tag, event.step, value.SerializeToString(deterministic=True))
+        for path in sorted(run.glob("events.out.tfevents.*"))
+        for event in LegacyEventFileLoader(str(path)).Load()
+        for value in event.summary.value
+        if not value.HasField("simple_value") and not value.tag.startswith("_hparams_/")
     ]
 
 
@@ -119,6 +132,9 @@ def test_a_run_that_died_anywhere_ends_as_if_it_had_not(
     run_door(train.main, f"resume={run}")
     assert results(run) == results(undisturbed)
     assert points(run) == points(undisturbed)
+    shown = pictures_and_texts(run)
+    assert shown == pictures_and_texts(undisturbed)
+    assert [tag for tag, _, _ in shown].count("validation/confident_mistakes/text_summary") == 2
 
 
 def test_auto_goes_on_with_the_newest_unfinished_run_of_the_same_settings(

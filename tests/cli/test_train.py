@@ -53,6 +53,8 @@ def test_a_run_leaves_what_the_design_promises(trained: tuple[Path, str]) -> Non
         "history.csv",
         "environment.json",
         "checkpoints",
+        "projector",
+        "projector_config.pbtxt",
     }
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best", "last", "last.1"}
     environment = json.loads((run / "environment.json").read_text())

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from sentiment.errors import UserError
-from sentiment.report.gradients import Curve, Gate, Gates, draw_gates, draw_gradients, pixels
+from sentiment.report.figures import pixels
+from sentiment.report.gradients import Curve, Gate, Gates, draw_gates, draw_gradients
 from sentiment.report.journal import Journal
 from sentiment.report.run import GRADIENTS, read_gradients
 

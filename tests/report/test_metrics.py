@@ -4,8 +4,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
+from sklearn.calibration import calibration_curve
 
-from sentiment.report.metrics import RunningMetrics, binary_metrics, wilson_interval
+from sentiment.report.metrics import (
+    RunningMetrics,
+    binary_metrics,
+    calibration,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
@@ -31,6 +37,30 @@ def test_logits_between_zero_and_one_are_logits_all_the_same() -> None:
     found = binary_metrics(torch.tensor([0.1, 0.2, 0.9]), torch.tensor([1, 1, 0]))
     assert found["true_positives"] == 2
     assert found["false_positives"] == 1
+
+
+def test_calibration_agrees_with_scikit_learn_and_with_the_error_by_hand() -> None:
+    torch.manual_seed(0)
+    labels_N = torch.randint(0, 2, (400,))
+    logits_N = torch.randn(400) + labels_N
+    found = calibration(logits_N, labels_N, bins=5)
+    probability_N = torch.sigmoid(logits_N.double()).numpy()
+    observed, predicted = calibration_curve(labels_N, probability_N, n_bins=5)
+    np.testing.assert_allclose(found.observed_K, observed)
+    np.testing.assert_allclose(found.predicted_K, predicted)
+    bounds = [0.2, 0.4, 0.6, 0.8]
+    counts = np.bincount(np.digitize(probability_N, bounds))
+    assert found.reviews_K.tolist() == counts.tolist()
+    by_hand = np.sum(counts * np.abs(observed - predicted)) / 400
+    assert found.error == pytest.approx(by_hand, abs=1e-9)
+
+
+def test_calibration_has_bins_without_reviews_and_probabilities_of_one() -> None:
+    found = calibration(torch.tensor([-1000.0, 1000.0, 1000.0]), torch.tensor([0, 1, 0]), bins=4)
+    assert found.reviews_K.tolist() == [1, 0, 0, 2]
+    assert found.observed_K[[0, 3]].tolist() == [0, 0.5]
+    assert found.observed_K[1:3].isnan().all()
+    assert found.error == pytest.approx(1 / 3)  # of the two, one
 
 
 def test_wilson_interval_of_a_known_case() -> None:
