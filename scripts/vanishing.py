@@ -94,8 +94,8 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     else:
         before.legend(fontsize=8)
     # Without the version of matplotlib the same figure gives the same bytes.
-    options = {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
-    figure.savefig(path, dpi=100, **options)
+    plain = {"metadata": {"Software": None}}
+    figure.savefig(path, dpi=100, pil_kwargs={"optimize": True}, **plain)  # type: ignore[arg-type]
 
 
 def _draw_accuracies(axes: Axes, runs: Sequence[Run], kinds: list[str]) -> None:

@@ -1,4 +1,5 @@
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,8 @@ def test_a_server_that_has_read_the_dropped_points_forgets_them(tmp_path: Path) 
     first.close()
     server = EventAccumulator(str(tmp_path))
     server.Reload()
+    # A server reads files in the order of their names, which begin with the second.
+    time.sleep(1 - time.time() % 1)
     second = Dashboard(tmp_path, sizes, update=1)
     second.scalars("train", {"loss": 3.0}, 2)
     second.close()

@@ -72,6 +72,7 @@ def test_weights_are_integrals_of_gradients() -> None:
 def test_an_ngram_is_shared_by_its_tokens() -> None:
     model, on = classifier(8, ngrams=2), runtime()
     torch.nn.init.zeros_(model.embedding.weight)
+    torch.nn.init.constant_(model.output.weight, 1.0)
     # Token 4 is known for the pair 4 5 alone, which is all that the encoder reads.
     model.ngrams.keys_OS[0, 0] = 4
     model.ngrams.keys_OS[1, 0] = 0 * VOCABULARY + 5
