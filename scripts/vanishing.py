@@ -94,8 +94,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     else:
         before.legend(fontsize=8)
     # Without the version of matplotlib the same figure gives the same bytes.
-    plain = {"metadata": {"Software": None}}
-    figure.savefig(path, dpi=100, pil_kwargs={"optimize": True}, **plain)  # type: ignore[arg-type]
+    figure.savefig(path, dpi=100, metadata={"Software": None}, pil_kwargs={"optimize": True})
 
 
 def _draw_accuracies(axes: Axes, runs: Sequence[Run], kinds: list[str]) -> None:
