@@ -23,5 +23,5 @@ for rows in (by_length[start : start + 64] for start in range(0, len(texts), 64)
     with torch.no_grad():
         _, found[rows] = model(ids, lengths)
 for text, probability in zip(texts, found.tolist(), strict=True):
-    label = labels[probability > threshold]
-    print(json.dumps({"text": text, "label": label, "probability": round(probability, 6)}))
+    record = {"label": labels[probability > threshold], "probability": round(probability, 6)}
+    print(json.dumps({"text": text} | record))
