@@ -19,6 +19,7 @@ from sentiment.data.encoded import EncodedReviews
 
 MOST = 20
 BOLD_TOKENS = 10
+LINE = 90  # characters
 PUNCTUATION = re.compile(f"[{re.escape(string.punctuation)}]")
 TO_MARK = re.compile(r"\S(?:.*\S)?")  # of a token, whose text may begin with a space
 
@@ -102,7 +103,13 @@ def _in_bold(tokens: Sequence[tuple[str, float]]) -> str:
     """The text of the tokens; those of the largest weights, where above 0, are bold."""
     by_weight = sorted(range(len(tokens)), key=lambda place: -tokens[place][1])
     bold = {place for place in by_weight[:BOLD_TOKENS] if tokens[place][1] > 0}
-    return "".join(
-        TO_MARK.sub(r"<strong>\g<0></strong>", plain(text)) if place in bold else plain(text)
-        for place, (text, _) in enumerate(tokens)
-    ).strip()
+    parts, width = [], 0
+    for place, (text, _) in enumerate(tokens):
+        # TensorBoard gives the other columns the less room the longer a line of this one is.
+        if width > LINE and text[:1].isspace():
+            parts.append("<br>")
+            width = 0
+        width += len(text)
+        word = plain(text)
+        parts.append(TO_MARK.sub(r"<strong>\g<0></strong>", word) if place in bold else word)
+    return "".join(parts).strip()

@@ -51,6 +51,8 @@ def test_what_speaks_for_the_wrong_label_is_bold() -> None:
     twelve = row(tokenizer, [2] * 12, [-float(i) for i in range(1, 13)])
     assert twelve.count("<strong>") == 10
     assert "| fine fine <strong>fine</strong>" in twelve
+    lines = row(tokenizer, [2] * 200, [0.0] * 200).partition("88.08% |")[2].split("<br>")
+    assert {len(line) for line in lines[:-1]} == {len("fine ") * 19}
 
 
 def test_without_mistakes_there_is_no_table() -> None:
