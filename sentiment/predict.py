@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from tqdm import tqdm
 
@@ -17,7 +17,7 @@ from sentiment.config import THRESHOLD, Device, Precision
 from sentiment.data.lines import line_portions
 
 if TYPE_CHECKING:
-    from sentiment.training.predictor import Prediction
+    from sentiment.training.predictor import Explanation, Prediction
 
 STDIN = "standard input"
 HELP = f"""\
@@ -34,13 +34,24 @@ results, as a line of JSON on standard output for each text, in order:
   `probability` is that of the positive label, whichever is predicted. An empty text has null as
   label and probability, and an `error`. Progress and speed go to standard error.
 
+reasons, with --explain (needs pip install 'sentiment[explain]'; some hundred times the work):
+  each line also has "tokens": [[start, end, weight], ...], the tokens that the model reads, by
+  their characters in the text; a weight above 0 speaks for the positive label. The weights add up
+  to the logit of the probability less that of a text of which nothing is known (integrated
+  gradients). On a terminal the text is shown instead, with words that speak for the positive label
+  in green and for the negative one in red; with NO_COLOR set, with weights beside the strongest.
+
 The label is positive where the probability is above {THRESHOLD}, or --threshold. Tokenizer,
 truncation and label names are the checkpoint's. Exit codes: 0 done, 2 a mistake in the input (one
 line on standard error says which), 130 stopped by Ctrl-C.
 """
 
 
-Predict = Callable[[Sequence[str]], Sequence["Prediction"]]
+Found = TypeVar("Found", bound="Prediction | Explanation")
+Answer = Callable[[Sequence[str]], Sequence[Found]]
+Show = Callable[[str, Found], str]
+EXPLAINED_AT_ONCE = 32
+WEIGHT_DIGITS = 6
 
 
 def predict(arguments: argparse.Namespace) -> None:
@@ -65,43 +76,83 @@ def predict(arguments: argparse.Namespace) -> None:
 
         with metered(predictor) as metered_predictor:
             annotate(arguments.input, arguments.output, metered_predictor, arguments.text_column)
-    elif arguments.texts:
-        write_records([arguments.texts], predictor, sys.stdout.buffer)
-    elif sys.stdin.isatty():
-        print("type a text and press Enter; Ctrl-D ends", file=sys.stderr)
-        write_records(line_portions(sys.stdin.buffer, STDIN), predictor, sys.stdout.buffer)
+    elif arguments.explain:
+        show = in_colours if sys.stdout.isatty() else to_explained_json
+        _answer(arguments.texts, predictor.explain, show, EXPLAINED_AT_ONCE)
     else:
-        with metered(predictor) as metered_predictor:
-            portions = line_portions(sys.stdin.buffer, STDIN)
-            write_records(portions, metered_predictor, sys.stdout.buffer)
+        _answer(arguments.texts, predictor, to_json)
 
 
-def write_records(portions: Iterable[Sequence[str]], predictor: Predict, stream: BinaryIO) -> None:
-    """Write a JSON line for each text, portion by portion, in order."""
+def _answer(
+    texts: Sequence[str], answer: Answer[Found], show: Show[Found], at_once: int = sys.maxsize
+) -> None:
+    """Write what is said of these texts or, if there are none, of those on standard input."""
+    output = sys.stdout.buffer
+    if texts:
+        write_records(_parts([texts], at_once), answer, output, show)
+        return
+    parts = _parts(line_portions(sys.stdin.buffer, STDIN), at_once)
+    if sys.stdin.isatty():
+        print("type a text and press Enter; Ctrl-D ends", file=sys.stderr)
+        write_records(parts, answer, output, show)
+        return
+    with metered(answer) as metered_answer:
+        write_records(parts, metered_answer, output, show)
+
+
+def _parts(portions: Iterable[Sequence[str]], at_once: int) -> Iterator[Sequence[str]]:
     for texts in portions:
-        for text, (label, probability) in zip(texts, predictor(texts), strict=True):
-            record = {"text": text, "label": label, "probability": probability}
-            if label is None:
-                record["error"] = "empty text"
-            stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        for start in range(0, len(texts), at_once):
+            yield texts[start : start + at_once]
+
+
+def write_records(
+    portions: Iterable[Sequence[str]], answer: Answer[Found], stream: BinaryIO, show: Show[Found]
+) -> None:
+    """Write what is said of each text, portion by portion, in order."""
+    for texts in portions:
+        for text, found in zip(texts, answer(texts), strict=True):
+            stream.write(show(text, found).encode() + b"\n")
         stream.flush()
 
 
+def to_json(text: str, found: "Prediction | Explanation", **more: Any) -> str:
+    """The record of a text, as a line."""
+    record = {"text": text, "label": found.label, "probability": found.probability, **more}
+    if found.label is None:
+        record["error"] = "empty text"
+    return json.dumps(record, ensure_ascii=False)
+
+
+def to_explained_json(text: str, found: "Explanation") -> str:
+    """The record of a text with its tokens, as a line."""
+    tokens = [(start, end, round(weight, WEIGHT_DIGITS)) for start, end, weight in found.tokens]
+    return to_json(text, found, tokens=tokens)
+
+
+def in_colours(text: str, found: "Explanation") -> str:
+    """Label and probability of a text and its words in colour, for a terminal."""
+    from sentiment.report.terminal import explained
+
+    coloured = not os.environ.get("NO_COLOR")
+    return explained(text, found.label, found.probability, found.tokens, coloured=coloured)
+
+
 @contextlib.contextmanager
-def metered(predictor: Predict) -> Iterator[Predict]:
-    """Show how many texts were predicted: a bar on a terminal, and a line at the end."""
+def metered(answer: Answer[Found]) -> Iterator[Answer[Found]]:
+    """Show how many texts were answered: a bar on a terminal, and a line at the end."""
     started, empty = time.perf_counter(), 0
     shown = sys.stderr.isatty() and not sys.stdout.isatty()
     with tqdm(unit=" texts", disable=not shown, leave=False) as bar:
         count = 0
 
-        def counting(texts: Sequence[str]) -> Sequence["Prediction"]:
+        def counting(texts: Sequence[str]) -> Sequence[Found]:
             nonlocal count, empty
-            predictions = predictor(texts)
+            found = answer(texts)
             count += len(texts)
-            empty += sum(prediction.label is None for prediction in predictions)
+            empty += sum(each.label is None for each in found)
             bar.update(len(texts))
-            return predictions
+            return found
 
         yield counting
     rate = count / (time.perf_counter() - started)
@@ -122,6 +173,7 @@ def parse(command_line: Sequence[str]) -> argparse.Namespace:
     add("--input", type=Path, metavar="FILE", help="a table with a column of texts")
     add("--output", type=Path, metavar="FILE", help="where to put it with its predictions")
     add("--text-column", metavar="NAME", help="of the input (a usual name: text, review, ...)")
+    add("--explain", action="store_true", help="say what each word adds, too")
     add(
         "texts",
         nargs="*",
@@ -133,6 +185,8 @@ def parse(command_line: Sequence[str]) -> argparse.Namespace:
         parser.error("--input and --output go together")
     if arguments.input and arguments.texts:
         parser.error("give texts or --input, not both")
+    if arguments.input and arguments.explain:
+        parser.error("--explain goes with texts or standard input, not with --input")
     if arguments.text_column and not arguments.input:
         parser.error("--text-column goes with --input")
     for number, text in enumerate(arguments.texts, 1):

@@ -23,7 +23,7 @@ from sentiment.data.encoding import encode, fingerprint
 from sentiment.data.lines import line_portions
 from sentiment.data.reviews import SAMPLE, load_split
 from sentiment.errors import UserError
-from sentiment.predict import main, write_records
+from sentiment.predict import main, to_json, write_records
 from sentiment.training import predictor as predictor_module
 from sentiment.training.checkpoint import load_checkpoint, save_checkpoint
 from sentiment.training.inference import predict_logits
@@ -198,6 +198,55 @@ def test_a_table_comes_back_with_the_same_predictions(
     )
 
 
+def test_explained_records_have_weights_of_tokens_beside_what_is_predicted(
+    checkpoint: Path, predictor: SentimentPredictor, door: Door
+) -> None:
+    texts = ["It isn&#39;t <br />good, 😀 no.", " ", "Bad\u0301 \u201cfilm\u201d\u2026"]
+    lines = "".join(f"{text}\n" for text in texts).encode()
+    code, records, printed = door("--checkpoint", checkpoint, "--explain", stdin=lines)
+    assert (code, printed.partition(",")[0]) == (0, "3 texts (1 empty)")
+    assert door("--checkpoint", checkpoint, "--explain", *texts) == (0, records, "")
+    tokens = [record.pop("tokens") for record in records]
+    _, plain, _ = door("--checkpoint", checkpoint, *texts)
+    assert [record.pop("probability") for record in records] == pytest.approx(
+        [record.pop("probability") for record in plain], abs=1e-6
+    )
+    assert records == plain
+    words = [[text[s:e] for s, e, _ in ts] for text, ts in zip(texts, tokens, strict=True)]
+    assert words[0] == ["It", "is", "n&#39;t", "good", ",", "😀", "no", "."]
+    assert words[1:] == [[], ["Bad\u0301", "\u201c", "film", "\u201d", "\u2026"]]
+    for found, weights in zip(predictor.explain(texts), tokens, strict=True):
+        if found.logit is not None and found.baseline is not None:
+            total = sum(weight for _, _, weight in weights)
+            expected = found.logit - found.baseline
+            assert total == pytest.approx(expected, rel=0.0101, abs=0.00101)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_a_terminal_shows_words_in_colour(checkpoint: Path, no_color: str) -> None:
+    script = (
+        "import os, pty, sys\n"
+        "sys.exit(os.waitstatus_to_exitcode(pty.spawn([sys.executable, *sys.argv[1:]])))"
+    )
+    arguments = ("--checkpoint", str(checkpoint), "--explain", "--", "good \x1b[31m film", " ")
+    command = [sys.executable, "-c", script, "-m", "sentiment.predict", *arguments]
+    environment = os.environ | {"NO_COLOR": no_color}
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True
+    )
+    head, shown, _, empty, _, _ = done.stdout.decode().split("\r\n")
+    assert re.fullmatch(r"(positive|negative) 0\.\d+", re.sub(r"\x1b\[\d*m", "", head))
+    assert empty == "empty text"
+    if no_color:
+        assert "\x1b" not in done.stdout.decode()
+        assert re.search(r"(good|film)\[[+-]\d\.\d\d\]", shown)
+    else:
+        assert re.search(r"\x1b\[38;5;16;48;5;\d+m(good|film)\x1b\[0m", shown)
+        # What a text says is never what the terminal does.
+        assert re.sub(r"\x1b\[[\d;]*m", "", shown) == "good \ufffd[31m film"
+
+
 def test_ctrl_c_costs_one_word(
     checkpoint: Path, door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +274,10 @@ def test_help_and_mistakes_do_not_wait_for_torch() -> None:
         (("--checkpoint", "c", "--threshold", "1.5"), "--threshold: 1.5 is no number from 0 to 1"),
         (("--checkpoint", "c", "--device", "tpu"), "--device: invalid choice: 'tpu'"),
         (("--checkpoint", "c", "--input", "a.csv"), "--input and --output go together"),
+        (
+            ("--checkpoint", "c", "--input", "a.csv", "--output", "b.csv", "--explain"),
+            "--explain goes with texts",
+        ),
         (("--checkpoint", "c", "--text-column", "a"), "--text-column goes with --input"),
         (("--checkpoint", "c", "--model", "a"), "unrecognized arguments: --model"),
         (("--checkpoint", "c", "\udcff"), "text 1 is not UTF-8"),
@@ -254,7 +307,8 @@ def test_any_bytes_give_a_line_for_each_line_or_an_error(
     output = io.BytesIO()
     expected = content.split(b"\n")[: None if content[-1:] not in (b"", b"\n") else -1]
     try:
-        write_records(line_portions(io.BufferedReader(io.BytesIO(content)), "x"), predictor, output)
+        portions = line_portions(io.BufferedReader(io.BytesIO(content)), "x")
+        write_records(portions, predictor, output, to_json)
     except UserError as error:
         with pytest.raises(UnicodeDecodeError):
             content.decode()

@@ -18,6 +18,7 @@ from sentiment.text.tokenizer import (
     parse_tokenizer,
     read_tokenizer,
     token_ids,
+    token_spans,
     train_tokenizer,
     vocabulary_size,
 )
@@ -226,3 +227,40 @@ def test_padding_of_its_own_is_ignored() -> None:
     }
     parsed = parse_tokenizer(json.dumps(padded).encode())
     assert ids_of(parsed, ["a film"]) == ids_of(plain, ["a film"])
+
+
+@pytest.mark.parametrize("model", list(TokenizerModel))
+def test_spans_are_characters_of_the_text_as_it_was_given(model: TokenizerModel) -> None:
+    text = (
+        "  I don&#39;t like 😀: it's<br />cafe\u0301&quot;bad&quot; well\u2014no... \u0130s\x85  "
+    )
+    words = ["I", "do", "n&#39;t", "like", "😀", ":", "it", "'s", "cafe\u0301", "&quot;", "bad"]
+    words += ["&quot;", "well", "\u2014", "no", "...", "\u0130s", "\x85"]
+    tokenizer = train_tokenizer([[text]], settings(model=model))
+    (spans,) = token_spans(tokenizer, [text])
+    assert [text[start:end] for start, end in spans] == words
+    assert len(spans) == token_ids(tokenizer, [text])[1][0]
+
+
+def test_spans_of_pieces_of_words_are_theirs() -> None:
+    seen = [["good good film film"]]
+    tokenizer = train_tokenizer(seen, settings(min_frequency=2, model=TokenizerModel.bpe))
+    text = "Goodfilm &amp; FILM<br />"
+    (spans,) = token_spans(tokenizer, [text])
+    assert [text[start:end] for start, end in spans] == ["Good", "film", "&amp;", "FILM"]
+
+
+def test_an_unknown_token_stands_for_a_text_without_any() -> None:
+    tokenizer = train_tokenizer([["good"]], settings())
+    assert token_spans(tokenizer, ["<br />", ""]) == [[(0, 6)], [(0, 0)]]
+
+
+@given(st.lists(st.text(), max_size=5))
+@hypothesis.settings(max_examples=FUZZ_EXAMPLES, deadline=None)
+def test_any_text_has_a_span_inside_it_for_each_token(texts: list[str]) -> None:
+    tokenizer = train_tokenizer([["good film"]], settings())
+    spans, (_, lengths_N) = token_spans(tokenizer, texts), token_ids(tokenizer, texts)
+    assert [len(spans_T) for spans_T in spans] == lengths_N.tolist()
+    for text, spans_T in zip(texts, spans, strict=True):
+        assert all(0 <= start <= end <= len(text) for start, end in spans_T)
+        assert spans_T == sorted(spans_T)
