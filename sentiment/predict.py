@@ -37,9 +37,10 @@ results, as a line of JSON on standard output for each text, in order:
 reasons, with --explain (needs pip install 'sentiment[explain]'; some hundred times the work):
   each line also has "tokens": [[start, end, weight], ...], the tokens that the model reads, by
   their characters in the text; a weight above 0 speaks for the positive label. The weights add up
-  to the logit of the probability less that of a text of which nothing is known (integrated
-  gradients). On a terminal the text is shown instead, with words that speak for the positive label
-  in green and for the negative one in red; with NO_COLOR set, with weights beside the strongest.
+  to the logit of the probability less that of a text as long that says next to nothing
+  (integrated gradients). On a terminal the text is shown instead, with words that speak for the
+  positive label in green and for the negative one in red; with NO_COLOR set, with weights beside
+  the strongest.
 
 The label is positive where the probability is above {THRESHOLD}, or --threshold. Tokenizer,
 truncation and label names are the checkpoint's. Exit codes: 0 done, 2 a mistake in the input (one

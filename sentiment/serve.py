@@ -29,7 +29,7 @@ HELP = """\
   GET  /openapi.json  all of this as a schema
 
 `probability` is that of the positive label. Weights of tokens add up to logit - baseline, the logit
-of as many unknown words. Requests that wait at the same time are computed together. One that cannot
+of a text as long that says next to nothing. Requests that wait at the same time are computed together. One that cannot
 be met is answered with a status and {"error": ...}; 503 says that too much is waiting, and when to
 ask again.
 

@@ -77,8 +77,8 @@ class Token(BaseModel):
 class Explanation(Found):
     """The same, and why; tokens that the model did not read are missing.
 
-    The weights add up to `logit - baseline`; the baseline is the logit of as many tokens of which
-    nothing is known.
+    The weights add up to `logit - baseline`; the baseline is the logit of as many tokens that say
+    next to nothing.
     """
 
     logit: float

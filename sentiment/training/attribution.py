@@ -1,8 +1,7 @@
 """What each token adds to a logit: integrated gradients (Sundararajan et al., 2017).
 
-The path leads straight from zeros, a text of the same length without any known word or n-gram, to
-what the encoder reads of the text. So the weights of all tokens add up to the logit of the text
-less that of the zeros.
+The path leads straight from a text of the same length that says next to nothing to what the encoder
+reads of the text. So the weights of all tokens add up to the difference of the two logits.
 
 On its way the logit of an LSTM may jump, as if a switch were thrown, and evenly spread points, were
 there thousands, miss the jump. But what the weights of any stretch of the path add up to is known,
@@ -34,13 +33,16 @@ from sentiment.training.runtime import Runtime
 
 STRETCHES, POINTS = 10, 5
 """Into how many the path is first divided, and points of the Gauss-Legendre rule on each."""
-MOST_HALVINGS = 14
+MOST_HALVINGS = 18
 MOST_HALVED = 16
 """Stretches of a text, at a time: a path may be so rough that there is no end of them."""
 TOLERANCE = 0.01
 """Largest error of the sum of the weights, as a share of the difference of the logits ..."""
 ABSOLUTE_TOLERANCE = 0.001
 """... or this, where that difference is next to nothing."""
+CANDIDATES, REPEATED = 64, 100
+"""Tokens that the baseline is chosen from, the first of the vocabulary, and how often each is
+repeated for that."""
 
 
 class Attribution(NamedTuple):
@@ -48,7 +50,7 @@ class Attribution(NamedTuple):
 
     Attributes:
         logit: of the text.
-        baseline: logit of as many tokens of which nothing is known.
+        baseline: logit of as many tokens that say next to nothing (`neutral_input`).
         weights_T: float32, what each token adds.
     """
 
@@ -120,10 +122,27 @@ def attribute(model: Classifier, texts: EncodedTexts, runtime: Runtime) -> list[
     return [_join(path) for path in paths]
 
 
+@torch.no_grad()
+def neutral_input(model: Classifier) -> Tensor:
+    """What the encoder reads of a token that says next to nothing, `[E]`.
+
+    A baseline should be one of whose logit nothing needs to be explained (Sundararajan et al.,
+    2017). Zeros are none: no text is like a hundred of them, and a model may call them positive
+    with all its certainty. So this is the word vector, without features of n-grams, of the frequent
+    token that, repeated, comes nearest to even odds.
+    """
+    frequent_B = torch.arange(min(CANDIDATES, model.embedding.num_embeddings))
+    ids_TB = frequent_B.repeat(REPEATED, 1).to(model.output.weight.device)
+    x_TBE = model.inputs(ids_TB)
+    x_TBE[:, :, model.embedding.embedding_dim :] = 0
+    logits_B = model.logits(x_TBE, torch.full_like(ids_TB[0], REPEATED))
+    return x_TBE[0, logits_B.abs().argmin()]
+
+
 def _integrate(
     model: Classifier, texts: EncodedTexts, stretches: list[_Stretch], runtime: Runtime
 ) -> Iterator[tuple[_Stretch, _Integral]]:
-    integrated_gradients = _captum()
+    integrated_gradients, neutral_E = _captum(), neutral_input(model)
 
     def logits(x_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         return model.logits(x_BTE.transpose(0, 1).contiguous(), lengths_B)
@@ -136,9 +155,9 @@ def _integrate(
         ids_TB, lengths_B = (send(tensor, runtime.device) for tensor in pad(texts, np.array(rows)))
         with torch.autocast(runtime.device.type, enabled=False):
             with torch.no_grad():
-                x_BTE = model.inputs(ids_TB).transpose(0, 1)
+                way_BTE = model.inputs(ids_TB).transpose(0, 1) - neutral_E
                 start_BTE, end_BTE = (
-                    x_BTE * torch.tensor(share, device=runtime.device)[:, None, None]
+                    neutral_E + way_BTE * torch.tensor(share, device=runtime.device)[:, None, None]
                     for share in (starts, ends)
                 )
                 start_logits_B, end_logits_B = (

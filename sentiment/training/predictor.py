@@ -50,7 +50,7 @@ class Explanation(NamedTuple):
         label: as in `Prediction`.
         probability: as in `Prediction`.
         logit: of the positive label.
-        baseline: logit of as many tokens of which nothing is known.
+        baseline: logit of as many tokens that say next to nothing.
         tokens: those that the model reads, in their order, none of what is truncated. Their weights
             add up to `logit - baseline` (`sentiment/training/attribution.py` says how exactly).
     """

@@ -1,6 +1,7 @@
 import os
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from sentiment.config import Device, Kernel, ModelConfig, Precision, RuntimeConf
 from sentiment.data.encoded import EncodedTexts
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
-from sentiment.training.attribution import Attribution, attribute
+from sentiment.training.attribution import Attribution, attribute, neutral_input
 from sentiment.training.runtime import Runtime, prepare
 from tests.conftest import compose_train
 
@@ -50,8 +51,9 @@ def test_weights_add_up_to_the_difference_of_the_logits(kernel: Kernel) -> None:
     for ids_T, found in zip(rows, attribute(model, texts(*rows), on), strict=True):
         ids_TB, lengths_B = torch.tensor(ids_T).unsqueeze(1), torch.tensor([len(ids_T)])
         assert found.logit == pytest.approx(model(ids_TB, lengths_B).item(), abs=1e-5)
-        zeros_TBE = torch.zeros_like(model.inputs(ids_TB))
-        assert found.baseline == pytest.approx(model.logits(zeros_TBE, lengths_B).item(), abs=1e-5)
+        neutral_TBE = neutral_input(model).expand(len(ids_T), 1, -1)
+        expected = model.logits(neutral_TBE, lengths_B).item()
+        assert found.baseline == pytest.approx(expected, abs=1e-5)
         assert len(found.weights_T) == len(ids_T)
         assert_complete(found)
 
@@ -62,11 +64,26 @@ def test_weights_are_integrals_of_gradients() -> None:
     # The definition, by the midpoints of many steps.
     x_TBE = model.inputs(torch.tensor([[2], [5], [3], [3]])).detach()
     shares_1B1 = ((torch.arange(steps) + 0.5) / steps)[None, :, None]
-    path_TBE = (x_TBE * shares_1B1).requires_grad_()
+    way_TBE = x_TBE - neutral_input(model)
+    path_TBE = (neutral_input(model) + way_TBE * shares_1B1).requires_grad_()
     logits_B = model.logits(path_TBE, torch.full((steps,), 4))
     (slope_TBE,) = torch.autograd.grad(logits_B.sum(), path_TBE)
-    expected_T = (slope_TBE.mean(dim=1) * x_TBE.squeeze(1)).sum(dim=1)
+    expected_T = (slope_TBE.mean(dim=1) * way_TBE.squeeze(1)).sum(dim=1)
     torch.testing.assert_close(found.weights_T, expected_T, rtol=1e-3, atol=1e-5)
+
+
+def test_the_baseline_says_next_to_nothing() -> None:
+    model = classifier(8, ngrams=2).eval()
+    torch.nn.init.normal_(model.embedding.weight, std=2.0)
+    model.ngrams.keys_OS[0] = torch.arange(3)
+    model.ngrams.features_OSC.fill_(3.0)
+    lengths_B = torch.tensor([100])
+    repeated = [model.inputs(torch.full((100, 1), index)) for index in range(VOCABULARY)]
+    for x_TBE in repeated:
+        x_TBE[:, :, 6:] = 0
+    distances = [model.logits(x_TBE, lengths_B).abs().item() for x_TBE in repeated]
+    assert max(distances) > 1.5 * min(distances)
+    torch.testing.assert_close(neutral_input(model), repeated[int(np.argmin(distances))][0, 0])
 
 
 def test_an_ngram_is_shared_by_its_tokens() -> None:
