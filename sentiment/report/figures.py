@@ -74,9 +74,11 @@ def reliability_diagram(found: Calibration, name: str) -> Figure:
     axes.set_title(f"expected calibration error {found.error:.4f}")
 
     below = figure.add_axes((0.18, 0.12, 0.78, 0.22), xlim=(0, 1), ylim=(0, 1.6 * most))
-    left_K, reviews_K = np.arange(bins) / bins, found.reviews_K.numpy()
-    bars = below.bar(left_K, reviews_K, width=1 / bins, align="edge", color=BLUE, ec="white")
-    below.bar_label(bars, [f"{count:,}" for count in reviews_K], size=7, rotation=90, padding=2)
+    below.stairs(found.reviews_K.numpy(), np.linspace(0, 1, bins + 1), fill=True, color=BLUE)
+    for place, count in enumerate(found.reviews_K.tolist()):
+        if count > 0:
+            at = ((place + 0.5) / bins, count + 0.05 * most)
+            below.text(*at, f"{count:,}", size=7, rotation=90, ha="center", va="bottom")
     below.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     below.set_yticks([])
     below.set_ylabel("reviews")

@@ -19,7 +19,7 @@ from sentiment.data.encoded import EncodedReviews
 
 MOST = 20
 BOLD_TOKENS = 10
-LINE = 90  # characters
+LINE = 70  # characters
 PUNCTUATION = re.compile(f"[{re.escape(string.punctuation)}]")
 TO_MARK = re.compile(r"\S(?:.*\S)?")  # of a token, whose text may begin with a space
 

@@ -52,7 +52,7 @@ def test_what_speaks_for_the_wrong_label_is_bold() -> None:
     assert twelve.count("<strong>") == 10
     assert "| fine fine <strong>fine</strong>" in twelve
     lines = row(tokenizer, [2] * 200, [0.0] * 200).partition("88.08% |")[2].split("<br>")
-    assert {len(line) for line in lines[:-1]} == {len("fine ") * 19}
+    assert {len(line) for line in lines[:-1]} == {len("fine ") * 15}
 
 
 def test_without_mistakes_there_is_no_table() -> None:

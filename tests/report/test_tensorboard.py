@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import precision_score, recall_score
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.custom_scalar.layout_pb2 import Chart, Layout
+from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.util import tensor_util
 
 from sentiment.report.tensorboard import Dashboard
@@ -127,3 +132,23 @@ TAGS = {
 def shown(chart: Chart) -> set[str]:
     """Of these tags those that a chart of lines has, as the server finds them."""
     return {tag for tag in TAGS for pattern in chart.multiline.tag if re.match(pattern, tag)}
+
+
+def test_settings_of_several_runs_are_compared(tmp_path: Path) -> None:
+    for run, rate, length in (("a", 0.1, None), ("b", 0.2, 400), ("c", 0.2, 200)):
+        (tmp_path / run).mkdir()
+        dashboard = Dashboard(tmp_path / run)
+        dashboard.scalars("test", {"accuracy": 0.9}, 1)
+        dashboard.hyperparameters({"seed": 0, "length": length, "rate": rate, "kind": "word"})
+        dashboard.close()
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(tmp_path))
+    server = Context(TBContext(data_provider=provider))
+    runs = server.hparams_metadata(RequestContext(), "")
+    found = server.experiment_from_metadata(RequestContext(), "", True, runs, None)
+    shown = [(info.name, info.differs) for info in found.hparam_infos]
+    assert shown == [("length", True), ("rate", True), ("kind", False), ("seed", False)]
+    length, rate, *_ = found.hparam_infos  # numbers, although one run has none
+    assert (length.domain_interval.min_value, length.domain_interval.max_value) == (200, 400)
+    assert (rate.domain_interval.min_value, rate.domain_interval.max_value) == (0.1, 0.2)
+    assert [info.name.tag for info in found.metric_infos] == ["test/accuracy"]
