@@ -29,9 +29,9 @@ HELP = """\
   GET  /openapi.json  all of this as a schema
 
 `probability` is that of the positive label. Weights of tokens add up to logit - baseline, the logit
-of a text as long that says next to nothing. Requests that wait at the same time are computed together. One that cannot
-be met is answered with a status and {"error": ...}; 503 says that too much is waiting, and when to
-ask again.
+of a text as long that says next to nothing. Requests that wait at the same time are computed
+together. One that cannot be met is answered with a status and {"error": ...}; 503 says that too
+much is waiting, and when to ask again.
 
 The page and the server make no request to anywhere. There is no password and no encryption: bind it
 to another address than loopback only where everyone who can reach it may use it.
