@@ -75,7 +75,6 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     several = len(runs) > 1
     figure = Figure(figsize=(12, 4.2) if several else (9, 4.2), layout="constrained")
     before, after, *rest = figure.subplots(1, 3 if several else 2)
-    after.sharey(before)
     kinds = list(dict.fromkeys(run.kind for run in runs))
     for axes, title in ((before, "before training"), (after, "at the end")):
         axes.set_title(title, fontsize=10)

@@ -19,7 +19,7 @@ HELP = """\
 The folder has the model (model.onnx, or model.pt2 of torch.export), tokenizer.json, which also
 truncates and pads, a model card, and predict.py, which labels the lines of its standard input with
 nothing but onnxruntime (or torch) and tokenizers. It is compared with the checkpoint before it
-appears.
+appears. ONNX is the fast one; model.pt2 goes step by step through torch's scan.
 
 Exit codes: 0 done, 2 a mistake in the input (one line on standard error says which), 130 stopped by
 Ctrl-C.

@@ -51,6 +51,7 @@ def test_a_run_leaves_what_the_design_promises(trained: tuple[Path, str]) -> Non
         "metrics.json",
         "predictions.csv",
         "history.csv",
+        "gradients.csv",
         "environment.json",
         "checkpoints",
         "projector",
@@ -110,6 +111,9 @@ def test_tensorboard_reads_the_curves_and_the_hyperparameters(trained: tuple[Pat
     assert {"validation/loss", "validation/accuracy", "test/loss", "test/accuracy"} <= tags
     assert [point.step for point in events.Scalars("train/loss")] == [1, 2, 3, 4]
     assert [point.step for point in events.Scalars("validation/accuracy")] == [4]
+    assert [image.step for image in events.Images("gradient/norm_by_distance")] == [0, 4]
+    assert [image.step for image in events.Images("gates/layer_2")] == [0, 4]
+    assert [p.step for p in events.Scalars("gradient/reach_layer_2_left_to_right")] == [0, 4]
     metrics = json.loads((run / "metrics.json").read_text())
     (tested,) = events.Scalars("test/accuracy")
     assert tested.value == pytest.approx(metrics["test/accuracy"])

@@ -33,10 +33,11 @@ from torch import nn
 from sentiment.config import TrainConfig
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
+from sentiment.report.card import CARD
 from sentiment.text.tokenizer import train_tokenizer
 from sentiment.training import checkpoint
 from sentiment.training.checkpoint import FILES, load_checkpoint, save_checkpoint
-from sentiment.training.folder import MANIFEST, describe
+from sentiment.training.folder import MANIFEST, describe, to_json
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.state import (
     MOST_BYTES_OF_PROGRESS,
@@ -97,6 +98,11 @@ def write_valid(folder: Path) -> dict[str, bytes]:
         {"validation/accuracy": 0.5},
         state.files(state.tensors()),
     )
+    # Nothing is read from the card, so what the manifest says of it may be anything.
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["files"][CARD]
+    _write(folder / MANIFEST, to_json(manifest))
+    (folder / CARD).unlink()
     return {name: (folder / name).read_bytes() for name in (*CONTENTS, MANIFEST)}
 
 
