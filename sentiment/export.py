@@ -6,9 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
-from sentiment.cli import one_line_errors
+from sentiment.arguments import Parser, orderly_exit
 from sentiment.config import Device, Precision
 from sentiment.errors import UserError
 from sentiment.report.run import ENVIRONMENT
@@ -62,24 +61,14 @@ def _recorded_data(checkpoint: Path) -> Mapping[str, str]:
         raise UserError(f"{record} is damaged; move the checkpoint out of this run") from error
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (--help explains)")
-
-
 def parse(command_line: Sequence[str]) -> argparse.Namespace:
     """Read the command line.
 
     Raises:
         UserError: options that are unknown or impossible.
     """
-    parser = _Parser(
-        prog="sentiment-export",
-        description="Export a saved checkpoint for use without this project.",
-        epilog=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    description = "Export a saved checkpoint for use without this project."
+    parser = Parser("sentiment-export", description, HELP)
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="RUN", help="run directory or checkpoint folder")
     add("--format", choices=list(NEEDED), default="onnx", help="of the model (onnx)")
@@ -89,7 +78,7 @@ def parse(command_line: Sequence[str]) -> argparse.Namespace:
 
 def main() -> None:
     """Entry point of `sentiment-export`."""
-    with one_line_errors():
+    with orderly_exit():
         export(parse(sys.argv[1:]))
 
 
