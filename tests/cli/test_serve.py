@@ -1,8 +1,7 @@
-"""`sentiment.serve` as a user runs it, and its page as a browser shows it."""
+"""`sentiment.serve` as a user runs it."""
 
 import http.client
 import json
-import os
 import re
 import signal
 import socket
@@ -18,9 +17,7 @@ import pytest
 from sentiment import serve
 from tests.conftest import write_checkpoint
 
-TEXT = """\
-A fine film, I had been told. It was not \U0001f3ac;
-what a bore, and what a waste of an evening."""
+TEXT = "A fine film, I had been told. It was not; what a bore."
 
 
 @pytest.fixture(scope="module")
@@ -127,63 +124,3 @@ def test_load_and_a_thousand_malformed_requests_leave_it_as_it_was(run: Path) ->
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 errors, " in done.stdout
     assert done.stdout.endswith("nothing was wrong\n")
-
-
-@pytest.mark.screenshots
-@pytest.mark.parametrize(
-    ("name", "width", "scheme"),
-    [("try", 1000, "light"), ("try-dark", 1000, "dark"), ("try-phone", 390, "light")],
-)
-def test_a_browser_shows_what_is_typed_in_colours(
-    run: Path, name: str, width: int, scheme: str
-) -> None:
-    """`SCREENSHOTS=FOLDER` keeps what it saw, `SCREENSHOTS_RUN=RUN` shows another model."""
-    from playwright.sync_api import expect, sync_playwright
-
-    asked: list[str] = []
-    complaints: list[str] = []
-    shown = Path(os.environ.get("SCREENSHOTS_RUN", run))
-    with serving(shown) as (_, port), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        page = browser.new_page(
-            viewport={"width": width, "height": 900},
-            color_scheme=scheme,
-            device_scale_factor=2,
-            reduced_motion="reduce",
-        )
-        page.set_default_timeout(60_000)
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(f"http://127.0.0.1:{port}/")
-        page.keyboard.press("Tab")  # the examples come first
-        page.keyboard.press("Enter")
-        page.wait_for_selector("#words li")
-        example = page.inner_text("#verdict")
-        assert re.fullmatch(r"\d+(\.\d)? % (positive|negative)", example)
-
-        page.focus("#review")
-        page.keyboard.press("Control+A")
-        page.keyboard.press("Backspace")
-        expect(page.locator("#verdict")).to_have_text("")
-        with page.expect_response(lambda answer: "evening." in (answer.request.post_data or "")):
-            page.keyboard.type(TEXT)
-        page.wait_for_selector("#verdict[aria-busy=false]")
-        words = page.locator("mark").all_inner_texts()
-        assert re.fullmatch(r"\d+(\.\d)? % (positive|negative)", page.inner_text("#verdict"))
-        assert len(words) >= 3
-        assert {word.lower() for word in words} <= set(re.findall(r"\w+|[^\w\s]", TEXT.lower()))
-        # A mark lies where its word stands: both layers are as large, and nothing sticks out.
-        boxes = [page.locator(f).bounding_box() for f in ("#marks", "#review")]
-        assert boxes[0] == boxes[1]
-        assert page.evaluate("document.documentElement.scrollWidth") == width
-        if "SCREENSHOTS" in os.environ:
-            page.screenshot(path=Path(os.environ["SCREENSHOTS"], f"{name}.png"), full_page=True)
-        browser.close()
-    assert complaints == []
-    assert asked
-    local = (f"http://127.0.0.1:{port}/", "data:")
-    assert [url for url in asked if not url.startswith(local)] == []

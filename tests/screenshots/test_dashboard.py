@@ -25,6 +25,7 @@ TABS = {
     "scalars&tagFilter=loss": ("vz-line-chart2", [r"train/loss", r"validation/loss"]),
     "custom_scalars": ("vz-line-chart2", [r"^training and validation", r"95 % interval"]),
     "images&tagFilter=validation": ("img", [r"validation/confusion_matrix", r"/calibration"]),
+    "images&tagFilter=gradient": ("img", [r"gradient/norm_by_distance", r"gates/layer_"]),
     "histograms": ("vz-histogram-timeseries", [r"logits_negative", r"logits_positive"]),
     "pr_curves": ("vz-line-chart2", [r"/precision_recall"]),
     "text": ("td strong", [r"gradient times input", r"^predicted$"]),
@@ -63,4 +64,4 @@ def test_a_tab_shows_the_runs(
     if drawn == "img":
         assert shown.locator("img").first.evaluate("image => image.naturalWidth") >= 400
     page.wait_for_timeout(3000)  # until curves and points have stopped moving
-    save(f"tensorboard-{tab.partition('&')[0]}")
+    save(f"tensorboard-{tab.replace('&tagFilter=', '-')}")
