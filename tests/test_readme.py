@@ -88,6 +88,14 @@ def test_own_reviews_from_a_csv_to_predictions(tmp_path: Path) -> None:
     labelled = pd.read_csv(tmp_path / "labelled.csv")
     assert [json.loads(line)["label"] for line in lines] == labelled["prediction"].tolist()
 
+    for heading in ("See it", "Take it elsewhere"):
+        block, *_ = re.findall(rf"## {heading}\n.*?```bash\n(.*?)```", README, re.DOTALL)
+        # What is installed here already, and what serves until it is stopped.
+        block = re.sub(r"^(pip install|python -m sentiment\.serve) .*\n", "", block, flags=re.M)
+        assert block.count("python") == 2
+        run(block.replace("python exported", f"{sys.executable} exported"), tmp_path)
+    assert "<html" in (tmp_path / "report.html").read_text()
+
     snippet, *_ = re.findall(r"```python\n(.*?)```", OWN_REVIEWS, re.DOTALL)
     (tmp_path / "snippet.py").write_text(snippet)
     assert len(run(f"{sys.executable} snippet.py", tmp_path)) == 2
