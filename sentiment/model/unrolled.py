@@ -56,6 +56,7 @@ def unroll(encoder: Encoder, x_TBE: Tensor) -> Unrolled:
         x_TBE: inputs, none of them padding.
     """
     step = {Cell.lstm: _lstm, Cell.gru: _gru, Cell.rnn: _rnn}[encoder.cell]
+    is_gru = encoder.cell is Cell.gru  # of the others both biases are added to the same sum
     x_TBE = x_TBE.double()
     states, gates = [], []
     for layers_D in zip(*encoder.directions.values(), strict=True):
@@ -63,8 +64,8 @@ def unroll(encoder: Encoder, x_TBE: Tensor) -> Unrolled:
         read_D = [x_TBE, x_TBE.flip(0)][: len(layers_D)]
         inputs_DTBG = torch.stack(
             [
-                nn.functional.linear(read_TBE, w_GE, bias_G)
-                for read_TBE, (w_GE, _, bias_G, _) in zip(read_D, weights_D, strict=True)
+                nn.functional.linear(read_TBE, w_GE, bias_G if is_gru else bias_G + recurrent_G)
+                for read_TBE, (w_GE, _, bias_G, recurrent_G) in zip(read_D, weights_D, strict=True)
             ]
         )
         w_DHG = torch.stack([w_GH.T for _, w_GH, _, _ in weights_D])
@@ -83,10 +84,10 @@ def unroll(encoder: Encoder, x_TBE: Tensor) -> Unrolled:
     return Unrolled(states, gates, x_TBE, torch.cat([*states[-1][-1]], dim=1))
 
 
-def _lstm(x_DBG: Tensor, h_DBH: Tensor, c_DBH: Tensor, w_DHG: Tensor, bias_D1G: Tensor) -> Step:
-    i, f, g, o = (torch.baddbmm(x_DBG, h_DBH, w_DHG) + bias_D1G).chunk(4, dim=2)
+def _lstm(x_DBG: Tensor, h_DBH: Tensor, c_DBH: Tensor, w_DHG: Tensor, _: Tensor) -> Step:
+    i, f, g, o = torch.baddbmm(x_DBG, h_DBH, w_DHG).chunk(4, dim=2)
     i, f, o = i.sigmoid(), f.sigmoid(), o.sigmoid()
-    c_DBH = f * c_DBH + i * g.tanh()
+    c_DBH = torch.addcmul(f * c_DBH, i, g.tanh())
     return o * c_DBH.tanh(), c_DBH, (i, f, o)
 
 
@@ -98,5 +99,5 @@ def _gru(x_DBG: Tensor, h_DBH: Tensor, c_DBH: Tensor, w_DHG: Tensor, bias_D1G: T
     return n + z * (h_DBH - n), c_DBH, (r, z)
 
 
-def _rnn(x_DBG: Tensor, h_DBH: Tensor, c_DBH: Tensor, w_DHG: Tensor, bias_D1G: Tensor) -> Step:
-    return (torch.baddbmm(x_DBG, h_DBH, w_DHG) + bias_D1G).tanh(), c_DBH, ()
+def _rnn(x_DBG: Tensor, h_DBH: Tensor, c_DBH: Tensor, w_DHG: Tensor, _: Tensor) -> Step:
+    return torch.baddbmm(x_DBG, h_DBH, w_DHG).tanh(), c_DBH, ()

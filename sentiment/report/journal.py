@@ -36,9 +36,11 @@ class Journal:
     ) -> None:
         self.directory = directory
         self._dashboard = None if silent else Dashboard(directory, sizes or {}, update)
+        self._gradients: dict[int, Sequence[Curve]] = {}
         if not silent:
             found = read_gradients(directory)
-            write_gradients(directory, {at: found[at] for at in found if at <= update})
+            self._gradients = {at: found[at] for at in found if at <= update}
+            write_gradients(directory, self._gradients)
 
     def __enter__(self) -> Self:
         return self
@@ -75,8 +77,8 @@ class Journal:
             self._dashboard.scalars("gradient", reach, update)
             figure = draw_gradients(curves, f"how far the loss is felt, update {update}")
             self._dashboard.figure("gradient/norm_by_distance", figure, update)
-            before = {at: old for at, old in read_gradients(self.directory).items() if at < update}
-            write_gradients(self.directory, {**before, update: curves})
+            self._gradients[update] = curves
+            write_gradients(self.directory, self._gradients)
 
     def gates(self, gates: Gates, update: int) -> None:
         """Show what the gates of a layer do over a review."""

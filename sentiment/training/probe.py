@@ -18,7 +18,7 @@ from sentiment.model.encoder import Encoder
 from sentiment.model.unrolled import unroll
 from sentiment.report.gradients import Curve, Gate, Gates
 
-MOST_REVIEWS, MOST_TOKENS = 32, 400
+MOST_REVIEWS, MOST_TOKENS = 16, 400
 MOST_UNITS = 8192  # of all reviews, layers and directions: bounds memory and time
 
 
@@ -38,7 +38,7 @@ class Probe:
     """Reviews that a model is looked at with, the same ones every time.
 
     They are the longest of the validation reviews, where those of 400 tokens or more count as
-    equally long and the first ones are taken: an eighth of all, 32 at most, fewer for a wide model.
+    equally long and the first ones are taken: an eighth of all, 16 at most, fewer for a wide model.
     Of each the last tokens are read, as many as the shortest of them has, at most 400.
 
     Args:
@@ -64,16 +64,22 @@ class Probe:
         The gradient of a hidden state is that of its own review's loss, through all that comes
         after it; its L2 norm is averaged over the reviews.
         """
-        was_training = model.training
-        model.eval()
+        was_training, threads = model.training, torch.get_num_threads()
+        # Thousands of steps so small that threads would wait for each other.
+        torch.set_num_threads(1)
+        try:
+            return self._look(model.eval())
+        finally:
+            torch.set_num_threads(threads)
+            model.train(was_training)
+
+    def _look(self, model: Classifier) -> Inside:
         ids_TB = self.ids_TB.to(model.output.weight.device)
         with torch.no_grad():
             x_TBE = model.inputs(ids_TB)
         unrolled = unroll(model.encoder, x_TBE)
         lengths_B = torch.full_like(ids_TB[0], len(ids_TB))
         logits_B = model.decide(unrolled.outputs_TBH, unrolled.final_BH, lengths_B)
-        model.train(was_training)
-
         labels_B = self.labels_B.to(logits_B)
         loss = nn.functional.binary_cross_entropy_with_logits(logits_B, labels_B, reduction="sum")
         directions = list(model.encoder.directions)

@@ -49,7 +49,7 @@ def test_rows_after_the_update_that_a_run_goes_back_to_are_dropped(tmp_path: Pat
 
 def test_what_cannot_be_drawn_is_left_out() -> None:
     curves = [Curve(1, "left_to_right", [0.0, math.inf]), Curve(1, "right_to_left", [0.0, 0.0])]
-    assert pixels(draw_gradients(curves, "none")).shape == (400, 700, 3)
+    assert pixels(draw_gradients(curves, "none")).shape == (360, 640, 3)
 
 
 def test_the_same_gates_give_the_same_picture_whatever_the_tokens() -> None:

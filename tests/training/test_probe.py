@@ -49,7 +49,7 @@ def test_few_and_short_reviews_are_enough(model: Classifier, lengths: tuple[int,
 
 def test_a_wide_model_is_looked_at_with_fewer_reviews(model: Classifier) -> None:
     many, wide = reviews(*[5] * 400), Encoder(3, 200, 10, 0.0)
-    assert Probe(many, TOKENIZER, model.encoder).ids_TB.shape[1] == 32
+    assert Probe(many, TOKENIZER, model.encoder).ids_TB.shape[1] == 16
     assert Probe(many, TOKENIZER, wide).ids_TB.shape[1] == 2
 
 
