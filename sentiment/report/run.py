@@ -99,7 +99,7 @@ def write_faults(directory: Path, faults: Sequence[Mapping[str, Any]]) -> None:
 
 def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write a file that is whole or not there."""
-    _write(path, json.dumps(values, indent=2) + "\n")
+    write_whole(path, json.dumps(values, indent=2) + "\n")
 
 
 def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -107,12 +107,13 @@ def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    _write(path, table.getvalue())
+    write_whole(path, table.getvalue())
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is whole or not there."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as file:
+    with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

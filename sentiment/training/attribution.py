@@ -125,7 +125,7 @@ def attribute(model: Classifier, texts: EncodedTexts, runtime: Runtime) -> list[
 def _integrate(
     model: Classifier, texts: EncodedTexts, stretches: list[_Stretch], runtime: Runtime
 ) -> Iterator[tuple[_Stretch, _Integral]]:
-    integrated_gradients = _captum()
+    integrated_gradients = load_captum()
 
     def logits(x_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         return model.logits(x_BTE.transpose(0, 1).contiguous(), lengths_B)
@@ -191,7 +191,12 @@ def _join(path: Path) -> Attribution:
     return Attribution(integrals[-1].end_logit, integrals[0].start_logit, weights_T)
 
 
-def _captum() -> Any:
+def load_captum() -> Any:
+    """Captum's class of integrated gradients.
+
+    Raises:
+        UserError: it is not installed.
+    """
     try:
         from captum.attr import IntegratedGradients
     except ImportError as error:
