@@ -468,6 +468,8 @@ class EvaluateConfig:
     """A run directory (its best checkpoint is taken) or a checkpoint folder."""
     data: DataConfig
     runtime: RuntimeConfig
+    report: str | None = None
+    """Where to write a page of all figures and errors, such as `report.html`; `None`: nowhere."""
 
 
 def flatten(config: TrainConfig) -> dict[str, Any]:

@@ -16,12 +16,14 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
     import json
     import logging
     import os
+    import time
     from dataclasses import asdict, replace
 
     from sentiment.config import DataSource
     from sentiment.data.encoding import encode, fingerprint
-    from sentiment.data.reviews import label_names, load_test
+    from sentiment.data.reviews import label_names, load_test, ratings_of
     from sentiment.errors import UserError
+    from sentiment.report.html import Scored, refuse_unwritable, write_report
     from sentiment.report.metrics import binary_metrics
     from sentiment.report.run import (
         ENVIRONMENT,
@@ -29,11 +31,17 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
         write_metrics,
         write_predictions,
     )
+    from sentiment.training.attribution import load_captum
     from sentiment.training.checkpoint import load_checkpoint
     from sentiment.training.inference import predict_logits
+    from sentiment.training.predictor import SentimentPredictor
     from sentiment.training.runtime import describe_environment, prepare
 
     log = logging.getLogger(__name__)
+    page = None if config.report is None else Path(os.path.expanduser(config.report))
+    if page is not None:
+        refuse_unwritable(page)
+        load_captum()
     checkpoint = load_checkpoint(Path(os.path.expanduser(config.checkpoint)))
     runtime = prepare(config.runtime, trained_in=checkpoint.config.runtime.precision)
     data, trained_on = config.data, checkpoint.config.data
@@ -58,13 +66,13 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
                 "reviews were set aside for the test is lost; give others with data.test=FILE"
             )
     tokenizing = checkpoint.config.tokenizer
-    encoded = encode(reviews, data_sha256, checkpoint.tokenizer, runtime.cache_dir).truncate(
-        tokenizing.max_length, tokenizing.truncation_side
-    )
-    write_environment(directory, describe_environment(runtime) | {"data_sha256": data_sha256})
+    whole = encode(reviews, data_sha256, checkpoint.tokenizer, runtime.cache_dir)
+    encoded = whole.truncate(tokenizing.max_length, tokenizing.truncation_side)
+    environment = describe_environment(runtime) | {"data_sha256": data_sha256}
+    write_environment(directory, environment)
 
-    model = checkpoint.build_model().to(runtime.device)
-    logits_N = predict_logits(model, encoded, runtime)
+    predictor = SentimentPredictor(checkpoint, runtime)
+    logits_N = predict_logits(predictor.model, encoded, runtime)
     metrics = binary_metrics(logits_N, encoded.labels_N)
     write_predictions(directory, logits_N, encoded.labels_N, names)
     write_metrics(directory, {f"test/{name}": value for name, value in metrics.items()})
@@ -81,6 +89,26 @@ def evaluate(config: EvaluateConfig, directory: Path) -> None:
         strict=True,
     ):
         log.info("  %-18s %12d %12d", f"is {name}", *(metrics[count] for count in counts))
+    if page is not None:
+        scored = Scored(
+            texts=reviews["text"],
+            names=names,
+            labels_N=encoded.labels_N.numpy(),
+            logits_N=logits_N.double().numpy(),
+            lengths_N=whole.lengths_N.numpy(),
+            ratings_N=ratings_of(reviews),
+            metrics=metrics,
+        )
+        commit = environment["git_commit"] or "unknown"
+        source = data.path or data.test or data.train or (data.source and data.source.value)
+        about = {
+            "Checkpoint": config.checkpoint,
+            "Test reviews": f"{len(reviews):,} of {source}",
+            "Made on": time.strftime("%Y-%m-%d"),
+            "Commit": f"{commit[:12]}{commit[40:]}",  # and whether files differ from it
+        }
+        write_report(page, scored, about, tokenizing, predictor.explain)
+        log.info("the report is in %s", page)
 
 
 def main() -> None:

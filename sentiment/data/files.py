@@ -112,7 +112,8 @@ def _read(data: DataConfig, name: str) -> Dataset:
         *(columns[label], table.features[label], data.negative, data.positive),
         f"{where}, column {label!r}",
     )
-    reviews = table.select_columns(text).rename_columns({text: "text"})
+    more = [column for column in ("rating",) if column in set(table.column_names) - {text, label}]
+    reviews = table.select_columns([text, *more]).rename_columns({text: "text"})
     reviews = reviews.add_column("label", labels_N, feature=ClassLabel(names=names))
     if name == "train" and data.group_column is not None:
         group = find_column(table.column_names, data.group_column, (), "data.group_column=", where)

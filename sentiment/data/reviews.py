@@ -1,18 +1,21 @@
 """Reviews and labels, from the hub, a local copy, the bundled sample or a user's files, and splits.
 
 A split is a `datasets.Dataset` with the columns `text` (string) and `label` (0 or 1, 1 being
-positive).
+positive), and `rating` where the source has one, as it stands there.
 """
 
+import contextlib
 import glob
 import gzip
 import logging
+import math
 import os
 import re
 import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -87,6 +90,20 @@ def groups_of(reviews: Dataset) -> NDArray[np.int64]:
         return np.arange(len(reviews))
     groups_N: NDArray[np.int64] = whole_column(reviews, "group").to_numpy()
     return groups_N
+
+
+def ratings_of(reviews: Dataset) -> NDArray[np.float64]:
+    """Rating per review, such as a number of stars; NaN where none is known."""
+    if "rating" not in reviews.column_names:
+        return np.full(len(reviews), np.nan)
+    values = whole_column(reviews, "rating").to_pylist()
+    return np.array([_number(value) for value in values], np.float64)
+
+
+def _number(value: Any) -> float:
+    with contextlib.suppress(TypeError, ValueError):
+        return float(value)
+    return math.nan
 
 
 def label_names(reviews: Dataset) -> tuple[str, str]:
@@ -222,7 +239,9 @@ def _checked(reviews: Dataset, where: str) -> Dataset:
         raise UserError(
             f"{where} has the columns {reviews.column_names}, expected 'text' and 'label'"
         )
-    reviews = reviews.select_columns(["text", "label"])
+    more = [name for name in ("rating",) if name in reviews.column_names]
+    reviews = reviews.select_columns(["text", "label", *more])
+    expected = Features(FEATURES | {name: reviews.features[name] for name in more})
     if reviews.features["text"] not in (Value("string"), Value("large_string")):
         found = reviews.features["text"]
         raise UserError(f"{where} has texts of the type {found}, expected strings")
@@ -231,7 +250,7 @@ def _checked(reviews: Dataset, where: str) -> Dataset:
         raise UserError(f"{where} has {missing} rows without a text or a label; remove them")
     try:
         table["text"].validate(full=True)
-        return reviews if reviews.features == FEATURES else reviews.cast(FEATURES)
+        return reviews if reviews.features == expected else reviews.cast(expected)
     except (DatasetsError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{where} holds something other than UTF-8 texts and whole numbers as labels "
@@ -241,18 +260,18 @@ def _checked(reviews: Dataset, where: str) -> Dataset:
 
 def _from_texts(members: Iterator[tuple[PurePosixPath, bytes]], path: Path, name: str) -> Dataset:
     # Files are called ID_RATING.txt: by class, then by id, reviews of one film are neighbours.
-    texts = {}
+    found = {}
     for member, content in members:
         try:
             text = content.decode()
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: {member} is not UTF-8 at byte {error.start}") from error
-        texts[member.parent.name == "pos", int(member.stem.partition("_")[0])] = text
-    if not texts:
+        label, (number, rating) = member.parent.name == "pos", map(int, member.stem.split("_"))
+        found[label, number] = {"text": text, "label": int(label), "rating": rating}
+    if not found:
         raise UserError(f"{path} holds no {name}/pos/*.txt or {name}/neg/*.txt reviews")
-    ordered = sorted(texts)
-    columns = {"text": [texts[key] for key in ordered], "label": [int(key[0]) for key in ordered]}
-    return Dataset.from_dict(columns, features=FEATURES)
+    rows = [found[key] for key in sorted(found)]
+    return Dataset.from_list(rows, features=Features(FEATURES | {"rating": Value("int64")}))
 
 
 def _is_review(member: PurePosixPath, name: str) -> bool:

@@ -142,7 +142,7 @@ def neutral_input(model: Classifier) -> Tensor:
 def _integrate(
     model: Classifier, texts: EncodedTexts, stretches: list[_Stretch], runtime: Runtime
 ) -> Iterator[tuple[_Stretch, _Integral]]:
-    integrated_gradients, neutral_E = _captum(), neutral_input(model)
+    integrated_gradients, neutral_E = load_captum(), neutral_input(model)
 
     def logits(x_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         return model.logits(x_BTE.transpose(0, 1).contiguous(), lengths_B)
@@ -198,7 +198,12 @@ def _join(path: Path) -> Attribution:
     return Attribution(integrals[-1].end_logit, integrals[0].start_logit, weights_T)
 
 
-def _captum() -> Any:
+def load_captum() -> Any:
+    """Captum's class of integrated gradients.
+
+    Raises:
+        UserError: it is not installed.
+    """
     try:
         from captum.attr import IntegratedGradients
     except ImportError as error:

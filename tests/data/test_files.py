@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.config import DataConfig, DataSource, SplitConfig
-from sentiment.data.reviews import label_names, labels_of, load_splits, load_test
+from sentiment.data.reviews import label_names, labels_of, load_splits, load_test, ratings_of
 from sentiment.data.splitting import draw_groups, draw_rows
 from sentiment.errors import UserError
 
@@ -86,6 +86,17 @@ def test_labels_of_all_files_mean_what_they_mean_in_train(tmp_path: Path) -> Non
     stars = write(tmp_path / "c.csv", {"text": list("efgh"), "label": ["0", "1", "1", "0"]})
     with pytest.raises(UserError, match=r"data\.test=.*c\.csv.*'0' \(2 rows.*only '1' and '5'"):
         load_splits(mine(train, test=str(stars)), SPLIT)
+
+
+def test_a_column_of_ratings_comes_along_unless_it_is_the_label(tmp_path: Path) -> None:
+    stars = [str(row % 5) if row % 7 else "" for row in range(100)]
+    path = write(tmp_path / "a.csv", reviews(100) | {"rating": stars})
+    test = load_test(mine(path, label_column="label"), SPLIT)
+    for text, rating in zip(test["text"], ratings_of(test), strict=True):
+        row = int(text.split()[1])
+        np.testing.assert_equal(rating, row % 5 if row % 7 else np.nan)
+    path = write(tmp_path / "b.csv", {"text": LONG, "rating": ["1", "5"] * 10})
+    assert np.isnan(ratings_of(load_test(mine(path), SPLIT))).all()
 
 
 def test_groups_stay_together(tmp_path: Path) -> None:

@@ -13,9 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment.config import DataConfig, DataSource, SplitConfig, SplitKind
+from sentiment.data.encoding import encode, fingerprint
 from sentiment.data.films import film_numbers, text_keys
-from sentiment.data.reviews import load_split, load_splits, validation_mask
+from sentiment.data.reviews import load_split, load_splits, ratings_of, validation_mask
 from sentiment.errors import UserError
+from sentiment.text.tokenizer import train_tokenizer
+from tests.conftest import compose_train
 
 SPLIT = SplitConfig(validation_fraction=0.25, seed=0)
 
@@ -56,7 +59,9 @@ def test_original_folder_and_archive_come_by_class_then_id(tmp_path: Path) -> No
             file.addfile(entry, io.BytesIO(text.encode()))
     for path in (tmp_path / "aclImdb", tmp_path, archive):
         assert rows(load_split(local(path), "train")) == TRAIN
-        assert rows(load_split(local(path), "test")) == [("tested, bad", 0), ("tested, good é", 1)]
+        test = load_split(local(path), "test")
+        assert rows(test) == [("tested, bad", 0), ("tested, good é", 1)]
+        assert ratings_of(test).tolist() == [2, 10]
 
 
 @pytest.mark.parametrize("name", ["train.parquet", "plain_text/train-00000-of-00001.parquet"])
@@ -65,6 +70,23 @@ def test_parquet_under_our_name_and_the_hubs(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / "train.parquet").rename(tmp_path / name)
     assert rows(load_split(local(tmp_path), "train")) == [("a", 0), ("b", 1)]
+
+
+def test_ratings_come_along_and_change_no_hash(tmp_path: Path) -> None:
+    write_parquet(tmp_path, "test", ["a", "b"], [0, 1])
+    plain = load_split(local(tmp_path), "test")
+    assert np.isnan(ratings_of(plain)).all()
+    table = pa.table({"rating": ["2", "ten"], "text": ["a", "b"], "label": [0, 1]})
+    pq.write_table(table, tmp_path / "test.parquet")
+    rated = load_split(local(tmp_path), "test")
+    np.testing.assert_equal(ratings_of(rated), [2, np.nan])
+    assert fingerprint(rated) == fingerprint(plain)
+    tokenizer = train_tokenizer([["a b"]], compose_train("tokenizer.min_frequency=1").tokenizer)
+    encoded = encode(rated, fingerprint(rated), tokenizer, tmp_path)
+    assert encoded.labels_N.tolist() == [0, 1]
+    cached = {file.name for file in tmp_path.glob("*.arrow")}
+    encode(plain, fingerprint(plain), tokenizer, tmp_path)
+    assert {file.name for file in tmp_path.glob("*.arrow")} == cached
 
 
 def test_the_sample_is_balanced_and_offline() -> None:

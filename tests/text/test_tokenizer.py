@@ -3,6 +3,7 @@ from pathlib import Path
 
 import hypothesis
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -264,3 +265,18 @@ def test_any_text_has_a_span_inside_it_for_each_token(texts: list[str]) -> None:
     for text, spans_T in zip(texts, spans, strict=True):
         assert all(0 <= start <= end <= len(text) for start, end in spans_T)
         assert spans_T == sorted(spans_T)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", list(TokenizerModel))
+def test_spans_of_real_reviews_spell_their_tokens(imdb_dir: Path, model: TokenizerModel) -> None:
+    texts = pq.read_table(imdb_dir / "train.parquet")["text"].to_pylist()[::25]
+    tokenizer = train_tokenizer([texts], settings(15_000, model=model))
+    alike = tokens = 0
+    for text, spans in zip(texts, token_spans(tokenizer, texts), strict=True):
+        encoded = tokenizer.encode(text, add_special_tokens=False)
+        for token, (start, end) in zip(encoded.tokens, spans, strict=True):
+            tokens += 1
+            alike += token in (UNK, tokenizer.normalizer.normalize_str(text[start:end]).strip())
+    assert tokens > 200_000
+    assert alike == tokens
