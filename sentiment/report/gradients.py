@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NOTICEABLE = 0.01
-TOKENS_SHOWN = 24
+TOKENS_SHOWN = 28
 LONGEST_LABEL = 14
 
 
