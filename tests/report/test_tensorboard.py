@@ -1,6 +1,8 @@
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from sentiment.report.tensorboard import Dashboard
 
@@ -40,7 +42,11 @@ def test_a_run_that_begins_anew_starts_with_an_empty_curve(tmp_path: Path) -> No
     assert (tmp_path / "train.log").exists()
 
 
-def test_a_server_that_has_read_the_dropped_points_forgets_them(tmp_path: Path) -> None:
+def test_a_server_that_has_read_the_dropped_points_forgets_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Files of the same second are read in the order of their names, where 10 stands before 9.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     first = Dashboard(tmp_path)
     first.scalars("train", {"loss": 1.0}, 1)
     sizes = first.sizes()
