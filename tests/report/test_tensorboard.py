@@ -1,5 +1,4 @@
 import re
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from tensorboard.context import RequestContext
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.custom_scalar.layout_pb2 import Chart, Layout
 from tensorboard.plugins.hparams.backend_context import Context
+from tensorboard.summary.writer import event_file_writer
 from tensorboard.util import tensor_util
 
 from sentiment.report.tensorboard import Dashboard
@@ -53,7 +53,11 @@ def test_a_run_that_begins_anew_starts_with_an_empty_curve(tmp_path: Path) -> No
     assert (tmp_path / "train.log").exists()
 
 
-def test_a_server_that_has_read_the_dropped_points_forgets_them(tmp_path: Path) -> None:
+def test_a_server_that_has_read_the_dropped_points_forgets_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Files of the same second are read in the order of their names, where 10 stands before 9.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     first = Dashboard(tmp_path)
     first.scalars("train", {"loss": 1.0}, 1)
     sizes = first.sizes()
@@ -61,8 +65,6 @@ def test_a_server_that_has_read_the_dropped_points_forgets_them(tmp_path: Path) 
     first.close()
     server = EventAccumulator(str(tmp_path))
     server.Reload()
-    # A server reads files in the order of their names, which begin with the second.
-    time.sleep(1 - time.time() % 1)
     second = Dashboard(tmp_path, sizes, update=1)
     second.scalars("train", {"loss": 3.0}, 2)
     second.close()
