@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,14 +20,18 @@ def test_a_page_is_written_beside_the_figures(
     monkeypatch.setattr(html, "EXPLAINED", 2)
     texts = pq.read_table(SAMPLE / "test.parquet")["text"].to_pylist()[:40]
     write_checkpoint(cwd / "run" / "checkpoints" / "best", texts)
-    run_door(evaluate.main, "checkpoint=run", "report=page.html", "hydra.run.dir=out")
+    table = pa.table({"text": texts, "label": [0, 1] * 20, "rating": [2, 9] * 20})
+    pq.write_table(table, cwd / "test.parquet")
+    options = ("data=imdb", "data.path=.", "report=page.html", "hydra.run.dir=out")
+    run_door(evaluate.main, "checkpoint=run", *options)
     assert capsys.readouterr().out.endswith("the report is in page.html\n")
     page = (cwd / "page.html").read_text("utf-8")
-    wrong = (cwd / "out" / "predictions.csv").read_text().splitlines()[1:]
-    errors = sum(len({*line.split(",")[:2]}) == 2 for line in wrong)
-    assert page.count('class="error"') == errors > 100
+    said = (cwd / "out" / "predictions.csv").read_text().splitlines()[1:]
+    errors = sum(len({*line.split(",")[:2]}) == 2 for line in said)
+    assert page.count('class="error"') == errors > 10
     assert "Of the first 2 the words are marked" in page
     assert "Of a longer review the last 20 are read" in page
+    assert "Accuracy by rating" in page
 
 
 def test_what_stands_against_a_page_is_told_before_the_work(
@@ -47,7 +52,7 @@ def test_weights_of_a_trained_checkpoint_add_up_within_a_hundredth(cwd: Path) ->
 
     run_door(train.main, "data=sample", "hydra.run.dir=run")
     predictor = SentimentPredictor.load("run")
-    texts = pq.read_table(SAMPLE / "test.parquet")["text"].to_pylist()[::10]
+    texts = pq.read_table(SAMPLE / "test.parquet")["text"].to_pylist()[::50]
     for found in predictor.explain(texts):
         assert found.logit is not None
         assert found.baseline is not None

@@ -21,16 +21,11 @@ def test_tokens_of_one_sign_are_one_word() -> None:
     ]
 
 
-@given(
-    st.text(),
-    st.lists(
-        st.tuples(st.integers(0, 9), st.integers(1, 3), st.floats(-1, 1, allow_subnormal=False))
-    ),
-)
+@given(st.text(), st.lists(st.tuples(st.integers(0, 9), st.integers(1, 3), st.integers(-8, 8))))
 @settings(max_examples=50)
-def test_words_together_are_the_text(text: str, tokens: list[tuple[int, int, float]]) -> None:
+def test_words_together_are_the_text(text: str, tokens: list[tuple[int, int, int]]) -> None:
     inside = sorted((s, s + n, w) for s, n, w in tokens if s + n <= len(text))
     words = cut(text, inside)
     assert "".join(word.text for word in words) == text
     found = sum(word.weight or 0 for word in words)
-    assert abs(found - sum(weight for _, _, weight in inside)) < 1e-9
+    assert found == sum(weight for _, _, weight in inside)

@@ -4,7 +4,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from sentiment.config import Device, Kernel, ModelConfig, Precision, RuntimeConfig
 from sentiment.data.encoded import EncodedTexts
@@ -93,13 +92,13 @@ def test_an_ngram_is_shared_by_its_tokens() -> None:
     # Token 4 is known for the pair 4 5 alone, which is all that the encoder reads.
     model.ngrams.keys_OS[0, 0] = 4
     model.ngrams.keys_OS[1, 0] = 0 * VOCABULARY + 5
-    model.ngrams.features_OSC[1, 0] = torch.tensor([4.0, -8.0])
+    model.ngrams.features_OSC[1, 0] = torch.tensor([1.0, -2.0])
     (found,) = attribute(model, texts([2, 4, 5, 2]), on)
     before, first, second, after = found.weights_T.tolist()
     assert before == after == 0
     assert first == second
     assert_complete(found)
-    assert abs(found.logit - found.baseline) > 0.01
+    assert abs(found.logit - found.baseline) > 0.1
 
 
 def test_weights_add_up_where_the_logit_jumps() -> None:
@@ -108,19 +107,14 @@ def test_weights_add_up_where_the_logit_jumps() -> None:
         for lstm in (*model.encoder.left_to_right, *model.encoder.right_to_left):
             lstm.weight_hh_l0.mul_(2)
         model.output.weight.mul_(10)
-    generator = torch.Generator().manual_seed(0)
-    rows = [torch.randint(VOCABULARY, (20,), generator=generator).tolist() for _ in range(2)]
-    ids_TB, lengths_B = torch.tensor(rows).T, torch.full((2,), 20)
-    x_TBE = model.inputs(ids_TB)
-
-    def jump(steps: int) -> Tensor:
-        path = [model.logits(x_TBE * share, lengths_B) for share in torch.linspace(0, 1, steps)]
-        return torch.stack(path).diff(dim=0).abs().amax(dim=0)
-
+    ids_T = torch.randint(VOCABULARY, (20,), generator=torch.Generator().manual_seed(0))
+    x_TBE, shares = model.inputs(ids_T.unsqueeze(1)), torch.linspace(0, 1, 1000)
     with torch.no_grad():
-        assert (jump(1000) > 1).any()  # in a thousandth of the path
-    for found in attribute(model, texts(*rows), on):
-        assert_complete(found)
+        path_TBE = x_TBE * shares[:, None]
+        logits_B = model.logits(path_TBE, torch.full((1000,), 20))
+    assert logits_B.diff().abs().max() > 1  # in a thousandth of the path
+    (found,) = attribute(model, texts(ids_T.tolist()), on)
+    assert_complete(found)
 
 
 def test_the_model_and_its_random_states_stay_as_they_are() -> None:
