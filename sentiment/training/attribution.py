@@ -33,7 +33,8 @@ from sentiment.training.runtime import Runtime
 
 STRETCHES, POINTS = 10, 5
 """Into how many the path is first divided, and points of the Gauss-Legendre rule on each."""
-MOST_HALVINGS = 18
+MOST_HALVINGS, LAST_POINTS = 16, 50
+"""After so many a stretch is as short as float32 can resolve: there more points find the jump."""
 MOST_HALVED = 16
 """Stretches of a text, at a time: a path may be so rough that there is no end of them."""
 TOLERANCE = 0.01
@@ -108,7 +109,8 @@ def attribute(model: Classifier, texts: EncodedTexts, runtime: Runtime) -> list[
     paths: list[Path] = [{} for _ in range(len(texts))]
     with _differentiable(model):
         for halvings in range(MOST_HALVINGS + 1):
-            for stretch, integral in _integrate(model, texts, pending, runtime):
+            points = POINTS if halvings < MOST_HALVINGS else LAST_POINTS
+            for stretch, integral in _integrate(model, texts, pending, points, runtime):
                 paths[stretch.row][stretch] = integral
             pending = []
             for path in paths:
@@ -140,7 +142,11 @@ def neutral_input(model: Classifier) -> Tensor:
 
 
 def _integrate(
-    model: Classifier, texts: EncodedTexts, stretches: list[_Stretch], runtime: Runtime
+    model: Classifier,
+    texts: EncodedTexts,
+    stretches: list[_Stretch],
+    points: int,
+    runtime: Runtime,
 ) -> Iterator[tuple[_Stretch, _Integral]]:
     integrated_gradients, neutral_E = load_captum(), neutral_input(model)
 
@@ -167,7 +173,7 @@ def _integrate(
                 end_BTE,
                 start_BTE,
                 additional_forward_args=lengths_B,
-                n_steps=POINTS,
+                n_steps=points,
                 internal_batch_size=max(len(batch), MAX_TOKENS // len(ids_TB)),
             )
         weights_BT = model.of_tokens(shares_BTE.detach().transpose(0, 1)).T.cpu()
@@ -177,7 +183,7 @@ def _integrate(
 
     lengths_M = texts.lengths_N.numpy()[[stretch.row for stretch in stretches]]
     batches = sorted_batches(lengths_M, BATCH_SIZE, MAX_TOKENS)
-    if runtime.device.type == "cpu" and len(batches) > 1:
+    if runtime.device.type == "cpu":
         with one_thread_each() as pool:
             yield from itertools.chain.from_iterable(pool.map(compute, batches))
     else:
