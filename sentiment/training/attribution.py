@@ -14,7 +14,7 @@ Shapes: N texts, T time, B stretches, E width of word vectors and features of n-
 
 import contextlib
 import itertools
-import math
+import logging
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -31,11 +31,14 @@ from sentiment.model.classifier import Classifier
 from sentiment.training.inference import BATCH_SIZE, MAX_TOKENS, one_thread_each
 from sentiment.training.runtime import Runtime
 
+log = logging.getLogger(__name__)
+
 STRETCHES, POINTS = 10, 5
 """Into how many the path is first divided, and points of the Gauss-Legendre rule on each."""
-MOST_HALVINGS, LAST_POINTS = 16, 50
-"""After so many a stretch is as short as float32 can resolve: there more points find the jump."""
-MOST_HALVED = 16
+SHORT = 1e-5
+"""Share of the path that float32 hardly divides: here gradients are scaled if they can be."""
+MOST_HALVINGS = 24
+MOST_HALVED = 64
 """Stretches of a text, at a time: a path may be so rough that there is no end of them."""
 TOLERANCE = 0.01
 """Largest error of the sum of the weights, as a share of the difference of the logits ..."""
@@ -67,6 +70,10 @@ class _Stretch(NamedTuple):
     start: float
     end: float
 
+    @property
+    def is_short(self) -> bool:
+        return self.end - self.start < SHORT
+
     def halves(self) -> "tuple[_Stretch, _Stretch]":
         middle = (self.start + self.end) / 2
         return self._replace(end=middle), self._replace(start=middle)
@@ -87,10 +94,14 @@ class _Integral(NamedTuple):
     def error(self) -> float:
         return abs(self.weights_T.sum().item() - self.difference)
 
+    @property
+    def leads_there(self) -> bool:
+        """Whether the gradients point the way that the logit goes, so that they can be its own."""
+        return self.weights_T.sum().item() * self.difference > 0
+
     def scaled(self) -> "_Integral":
-        ratio = self.difference / (self.weights_T.sum().item() or math.inf)
-        # Gradients that point the other way are not those of the jump.
-        return self._replace(weights_T=ratio * self.weights_T) if ratio > 0 else self
+        ratio = self.difference / self.weights_T.sum().item()
+        return self._replace(weights_T=ratio * self.weights_T)
 
 
 Path = dict[_Stretch, _Integral]
@@ -100,6 +111,7 @@ def attribute(model: Classifier, texts: EncodedTexts, runtime: Runtime) -> list[
     """Integrated gradients of every text, in their order, in float32 whatever the precision.
 
     Weights and random states of the model stay as they are; it is in evaluation mode afterwards.
+    Where the weights of a text may not add up to the difference of its logits, a warning says so.
 
     Raises:
         UserError: Captum is not installed.
@@ -109,18 +121,20 @@ def attribute(model: Classifier, texts: EncodedTexts, runtime: Runtime) -> list[
     paths: list[Path] = [{} for _ in range(len(texts))]
     with _differentiable(model):
         for halvings in range(MOST_HALVINGS + 1):
-            points = POINTS if halvings < MOST_HALVINGS else LAST_POINTS
-            for stretch, integral in _integrate(model, texts, pending, points, runtime):
+            for stretch, integral in _integrate(model, texts, pending, runtime):
                 paths[stretch.row][stretch] = integral
             pending = []
             for path in paths:
-                inexact = _inexact(path)
-                if halvings == MOST_HALVINGS:
-                    path |= {stretch: path[stretch].scaled() for stretch in inexact}
-                    continue
-                for stretch in inexact[:MOST_HALVED]:
-                    del path[stretch]
-                    pending += stretch.halves()
+                for stretch in _inexact(path):
+                    if stretch.is_short and path[stretch].leads_there:
+                        path[stretch] = path[stretch].scaled()
+                    elif halvings < MOST_HALVINGS:
+                        del path[stretch]
+                        pending += stretch.halves()
+            if not pending:
+                break
+    if missed := sum(bool(_inexact(path)) for path in paths):
+        log.warning("the weights of %d texts may not add up: their logits jump too often", missed)
     return [_join(path) for path in paths]
 
 
@@ -145,7 +159,6 @@ def _integrate(
     model: Classifier,
     texts: EncodedTexts,
     stretches: list[_Stretch],
-    points: int,
     runtime: Runtime,
 ) -> Iterator[tuple[_Stretch, _Integral]]:
     integrated_gradients, neutral_E = load_captum(), neutral_input(model)
@@ -173,7 +186,7 @@ def _integrate(
                 end_BTE,
                 start_BTE,
                 additional_forward_args=lengths_B,
-                n_steps=points,
+                n_steps=POINTS,
                 internal_batch_size=max(len(batch), MAX_TOKENS // len(ids_TB)),
             )
         weights_BT = model.of_tokens(shares_BTE.detach().transpose(0, 1)).T.cpu()
@@ -191,11 +204,11 @@ def _integrate(
 
 
 def _inexact(path: Path) -> list[_Stretch]:
-    """Stretches to halve, worst first: if there are none, the whole is exact to the tolerance."""
+    """The worst stretches: where there are none, the whole is exact to the tolerance."""
     difference = sum(integral.difference for integral in path.values())
     tolerance = max(TOLERANCE * abs(difference), ABSOLUTE_TOLERANCE)
     inexact = [s for s, integral in path.items() if integral.error > tolerance / len(path)]
-    return sorted(inexact, key=lambda stretch: -path[stretch].error)
+    return sorted(inexact, key=lambda stretch: -path[stretch].error)[:MOST_HALVED]
 
 
 def _join(path: Path) -> Attribution:
