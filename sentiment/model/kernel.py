@@ -87,7 +87,9 @@ def bidirectional_layer(
         raise ValueError(f"a length of {int(lengths_B.max())} in a batch of {len(x_TBE)} steps")
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x_TBE.dtype
     tensors = [tensor.to(dtype) for tensor in (x_TBE, w_DGE, w_DGH, bias_DG)]
-    out_TBH: Tensor = _Layer.apply(lengths_B, *tensors)  # type: ignore[no-untyped-call]
+    out_TBH: Tensor = _Layer.apply(  # type: ignore[no-untyped-call]
+        lengths_B.contiguous(), *tensors
+    )
     return out_TBH
 
 

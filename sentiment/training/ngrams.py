@@ -104,11 +104,18 @@ def fit_ngrams(
         table.keys_OS[order, : sizes[order]] = torch.from_numpy(ngrams.keys_M)
         for feature, values_MY in enumerate((ratios_MY[kept], weights_MY[kept])):
             read = values_MY[own, fold_N[review_K[rows]]]
-            scale = SPREAD / read.std() if len(read) and read.std() > 0 else 1.0
+            scale = _scale(read)
             of_reviews[source_K[rows], order, feature] = scale * read
             of_others = torch.from_numpy(scale * values_MY[:, FOLDS])
             table.features_OSC[order, : sizes[order], feature] = of_others
     return table, torch.from_numpy(of_reviews).flatten(1)
+
+
+def _scale(values: NDArray[np.float32]) -> float:
+    """What brings values to `SPREAD`; 1 where they do not differ but for their rounding."""
+    if len(values) == 0 or values.std() <= 1e-3 * np.abs(values).max():
+        return 1.0
+    return SPREAD / float(values.std())
 
 
 def _folds(groups_N: Integers) -> Integers:

@@ -164,6 +164,14 @@ def test_a_length_beyond_the_batch_is_refused() -> None:
         bidirectional_layer(x_TBE, torch.tensor([3, 4]), *weights)
 
 
+def test_lengths_may_be_laid_out_in_any_way() -> None:
+    x_TBE, *weights = layer_arguments()
+    expected = bidirectional_layer(x_TBE, torch.tensor([3, 3]), *weights)
+    torch.testing.assert_close(
+        bidirectional_layer(x_TBE, torch.tensor([3]).expand(2), *weights), expected
+    )
+
+
 def test_no_gradient_of_what_needs_none() -> None:
     x_TBE, *weights = layer_arguments()
     bidirectional_layer(x_TBE.detach(), torch.tensor([3, 1]), *weights).sum().backward()

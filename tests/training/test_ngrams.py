@@ -4,7 +4,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -71,6 +71,8 @@ training = st.lists(
 ).filter(lambda rows: len({label for _, label in rows}) == 2)
 
 
+# Trigrams that all have the same ratio, but for its rounding.
+@example(rows=[([2], 0), ([2], 0), ([2, 2, 2], 1), ([2, 2, 2], 1), ([2, 2, 2], 1)], text=[1])
 @given(rows=training, text=st.lists(st.integers(1, V - 1), min_size=1, max_size=8))
 @settings(max_examples=40, deadline=None)
 def test_ratios_of_other_reviews_count_all_training_reviews(
