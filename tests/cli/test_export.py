@@ -146,9 +146,11 @@ def test_the_example_runs_where_torch_is_not_installed(exported: Path, tmp_path:
 
 @pytest.mark.slow
 def test_parity_over_a_thousand_real_reviews(imdb_dir: Path, tmp_path: Path) -> None:
-    few = ("trainer.epochs=1", "trainer.max_train_batches=20", "model.hidden_size=16")
-    run, texts = tmp_path / "run", pq.read_table(imdb_dir / "test.parquet")["text"].to_pylist()
-    run_door(train.main, *few, f"data.path={imdb_dir}", f"hydra.run.dir={run}")
+    few, run = tmp_path / "few.parquet", tmp_path / "run"
+    pq.write_table(pq.read_table(imdb_dir / "train.parquet").take(list(range(0, 25_000, 10))), few)
+    small = ("trainer.epochs=1", "model.hidden_size=16", f"hydra.run.dir={run}")
+    run_door(train.main, "data=files", f"data.train={few}", *small)
+    texts = pq.read_table(imdb_dir / "test.parquet")["text"].to_pylist()
     lines = [" ".join(text.split()) for text in texts[::25]]
     for name, some in (("onnx", lines), ("torch", lines[::100])):
         folder = tmp_path / name
