@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.screenshots
 
 TABS = {
-    "timeseries&tagFilter=accuracy": ("card-view", [r"train/accuracy"]),
+    "timeseries": ("card-view", [r"norm_by_distance|reach_layer"]),
     "scalars&tagFilter=loss": ("vz-line-chart2", [r"train/loss", r"validation/loss"]),
     "custom_scalars": ("vz-line-chart2", [r"^training and validation", r"95 % interval"]),
     "images&tagFilter=validation": ("img", [r"validation/confusion_matrix", r"/calibration"]),
