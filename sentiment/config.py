@@ -13,6 +13,8 @@ from typing import Any
 
 from sentiment.errors import UserError
 
+HUB_ID = "stanfordnlp/imdb"
+REVISION = "e6281661ce1c48d982bc483cf8a173c1bbeb5d31"  # so that every run reads the same bytes
 LABEL_NAMES = ("negative", "positive")
 """Of the labels 0 and 1, where the data does not name them."""
 THRESHOLD = 0.5

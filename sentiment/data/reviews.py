@@ -24,7 +24,15 @@ from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 from datasets.exceptions import DatasetsError
 from numpy.typing import NDArray
 
-from sentiment.config import LABEL_NAMES, DataConfig, DataSource, SplitConfig, SplitKind
+from sentiment.config import (
+    HUB_ID,
+    LABEL_NAMES,
+    REVISION,
+    DataConfig,
+    DataSource,
+    SplitConfig,
+    SplitKind,
+)
 from sentiment.data import files
 from sentiment.data.films import film_numbers
 from sentiment.data.splitting import draw_groups, draw_rows
@@ -33,8 +41,6 @@ from sentiment.errors import UserError
 
 log = logging.getLogger(__name__)
 
-HUB_ID = "stanfordnlp/imdb"
-REVISION = "e6281661ce1c48d982bc483cf8a173c1bbeb5d31"  # so that every run reads the same bytes
 SAMPLE = Path(__file__).parent / "sample"
 FEATURES = Features({"text": Value("string"), "label": Value("int64")})
 

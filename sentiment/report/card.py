@@ -10,7 +10,9 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from sentiment.config import (
+    HUB_ID,
     LABEL_NAMES,
+    REVISION,
     THRESHOLD,
     DataConfig,
     DataSource,
@@ -20,7 +22,6 @@ from sentiment.config import (
     TruncationSide,
     flatten,
 )
-from sentiment.data.reviews import HUB_ID, REVISION
 
 CARD = "README.md"
 SPLITS = ("validation", "test")

@@ -120,8 +120,9 @@ def attribute(model: Classifier, texts: EncodedTexts, runtime: Runtime) -> list[
     pending = [_Stretch(row, *ends) for row in range(len(texts)) for ends in pairwise(marks)]
     paths: list[Path] = [{} for _ in range(len(texts))]
     with _differentiable(model):
+        neutral_E = neutral_input(model)
         for halvings in range(MOST_HALVINGS + 1):
-            for stretch, integral in _integrate(model, texts, pending, runtime):
+            for stretch, integral in _integrate(model, texts, pending, neutral_E, runtime):
                 paths[stretch.row][stretch] = integral
             pending = []
             for path in paths:
@@ -159,9 +160,10 @@ def _integrate(
     model: Classifier,
     texts: EncodedTexts,
     stretches: list[_Stretch],
+    neutral_E: Tensor,
     runtime: Runtime,
 ) -> Iterator[tuple[_Stretch, _Integral]]:
-    integrated_gradients, neutral_E = load_captum(), neutral_input(model)
+    integrated_gradients = load_captum()
 
     def logits(x_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         return model.logits(x_BTE.transpose(0, 1).contiguous(), lengths_B)
