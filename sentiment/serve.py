@@ -115,6 +115,8 @@ def main() -> None:
     """Entry point of `sentiment-serve`."""
     # The server notes a signal, finishes, and raises it again.
     signal.signal(signal.SIGTERM, _terminated)
+    # A shell has those that it starts in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with orderly_exit():
         serve(parse(sys.argv[1:]))
 

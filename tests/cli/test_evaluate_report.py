@@ -50,7 +50,8 @@ def test_what_stands_against_a_page_is_told_before_the_work(
 def test_weights_of_a_trained_checkpoint_add_up_within_a_hundredth(cwd: Path) -> None:
     from sentiment import SentimentPredictor
 
-    run_door(train.main, "data=sample", "trainer.epochs=2", "hydra.run.dir=run")
+    learned = ("trainer.epochs=2", "model.hidden_size=32")
+    run_door(train.main, "data=sample", *learned, "hydra.run.dir=run")
     predictor = SentimentPredictor.load("run")
     texts = pq.read_table(SAMPLE / "test.parquet")["text"].to_pylist()[::100]
     for found in predictor.explain(texts):
