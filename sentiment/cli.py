@@ -26,11 +26,11 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from sentiment.config import EvaluateConfig, TrainConfig
+from sentiment.config import EvaluateConfig, PretrainConfig, RunConfig, TrainConfig
 from sentiment.errors import Interrupted, UserError
 from sentiment.report.run import ENVIRONMENT, LOCK, lock
 
-Config = TypeVar("Config", TrainConfig, EvaluateConfig)
+Config = TypeVar("Config", bound=RunConfig | EvaluateConfig)
 
 PACKAGE = Path(__file__).parent
 # A wheel carries conf/ inside the package, a checkout has it beside.
@@ -41,6 +41,7 @@ def register() -> None:
     """Make the schemas, and the resolver that keeps run directories apart, known to Hydra."""
     store = ConfigStore.instance()
     store.store("train_schema", TrainConfig)
+    store.store("pretrain_schema", PretrainConfig)
     store.store("evaluate_schema", EvaluateConfig)
     OmegaConf.register_new_resolver(
         "short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True
@@ -113,8 +114,8 @@ def run(
         os.environ["HYDRA_FULL_ERROR"] = full_error
 
 
-def compose_train(overrides: list[str]) -> TrainConfig:
-    """The settings that these overrides of `python -m sentiment.train` stand for.
+def compose_config(name: str, schema: type[Config], overrides: list[str]) -> Config:
+    """The settings that these overrides of a command stand for.
 
     Raises:
         UserError: an override that cannot be used.
@@ -122,9 +123,14 @@ def compose_train(overrides: list[str]) -> TrainConfig:
     register()
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            return to_dataclass(compose("train", overrides), TrainConfig)
+            return to_dataclass(compose(name, overrides), schema)
     except Exception as error:
-        raise UserError(explain(error, TrainConfig)) from error
+        raise UserError(explain(error, schema)) from error
+
+
+def compose_train(overrides: list[str]) -> TrainConfig:
+    """`compose_config` of `python -m sentiment.train`."""
+    return compose_config("train", TrainConfig, overrides)
 
 
 @contextlib.contextmanager

@@ -146,6 +146,8 @@ class DataConfig:
     group_column: str | None = None
     """Rows of the same value stay together where reviews are taken from `train`, and where it is
     divided to learn n-grams."""
+    unlabelled: str | None = None
+    """More texts for `sentiment.pretrain`: a file like the others, labels not looked at."""
     drop_empty: bool = False
     """Leave out rows without a text or a label instead of refusing the file."""
     max_tokens_per_batch: int = 65_536
@@ -161,7 +163,7 @@ class DataConfig:
         elif self.source is not None:
             other = f"null with data={self.source.value} (data=files reads your own)"
             columns = ("text_column", "label_column", "group_column")
-            for name in ("train", "validation", "test", *columns):
+            for name in ("train", "validation", "test", "unlabelled", *columns):
                 _require(getattr(self, name) is None, f"data.{name}", getattr(self, name), other)
             for name in ("positive", "negative"):
                 value = getattr(self, name)
@@ -258,28 +260,17 @@ class EmbeddingsConfig:
 
 
 @dataclass
-class ModelConfig:
-    """The classifier between the embedding and the logit."""
+class EncoderConfig:
+    """The recurrent layers above the word vectors."""
 
     layers: int
     """Recurrent layers, one above the other."""
     hidden_size: int
     """Width of one direction of one layer."""
-    pooling: list[Pooling]
-    """What the logit is computed from."""
-    word_dropout: float
-    """Share of the vocabulary that a training batch reads as zeros, in [0, 1)."""
     embedding_dropout: float
     """Dropout on word vectors, one mask per review shared over time, in [0, 1)."""
     dropout: float
-    """Dropout between layers (shared over time) and before the logit, in [0, 1)."""
-    freeze: list[Part]
-    """Parts that are not trained: what was loaded from vectors or from another run stays."""
-    ngrams: int = 0
-    """Tokens of the longest n-grams of which the encoder reads, beside the word vectors, what the
-    training labels say of them (`sentiment/training/ngrams.py`); 0: it reads none."""
-    ngrams_size: int = 500_000
-    """Most n-grams of each length; in a checkpoint the size of its tables."""
+    """Dropout between layers (shared over time) and above the last one, in [0, 1)."""
     cell: Cell = Cell.lstm
     """Of every layer. (This and the following have defaults for checkpoints of before they were
     there.)"""
@@ -296,15 +287,51 @@ class ModelConfig:
         _require(math.isfinite(bias), "model.forget_bias", bias, "a number")
         expected = f"1.0 with model.cell={self.cell.value}, which has no forget gate"
         _require(has_gate or bias == 1, "model.forget_bias", bias, expected)
+        for name in ("embedding_dropout", "dropout"):
+            self._require_share(name)
+
+    def _require_share(self, name: str) -> None:
+        value = getattr(self, name)
+        _require(0 <= value < 1, f"model.{name}", value, "a number in [0, 1)")
+
+
+@dataclass(kw_only=True)
+class ModelConfig(EncoderConfig):
+    """The classifier between the embedding and the logit."""
+
+    pooling: list[Pooling]
+    """What the logit is computed from."""
+    word_dropout: float
+    """Share of the vocabulary that a training batch reads as zeros, in [0, 1)."""
+    freeze: list[Part]
+    """Parts that are not trained: what was loaded from vectors or from another run stays."""
+    ngrams: int = 0
+    """Tokens of the longest n-grams of which the encoder reads, beside the word vectors, what the
+    training labels say of them (`sentiment/training/ngrams.py`); 0: it reads none."""
+    ngrams_size: int = 500_000
+    """Most n-grams of each length; in a checkpoint the size of its tables."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         names = [pooling.name for pooling in self.pooling]
         distinct = 0 < len(names) == len(set(names))
         _require(distinct, "model.pooling", names, "at least one pooling, each once")
         longest, most = self.ngrams, self.ngrams_size
         _require(0 <= longest <= 10, "model.ngrams", longest, "0 to 10")
         _require(1 <= most <= 100_000_000, "model.ngrams_size", most, "1 to 100000000")
-        for name in ("word_dropout", "embedding_dropout", "dropout"):
-            value = getattr(self, name)
-            _require(0 <= value < 1, f"model.{name}", value, "a number in [0, 1)")
+        self._require_share("word_dropout")
+
+
+@dataclass
+class LanguageConfig:
+    """How a language model is trained, before there is a classifier."""
+
+    samples: int | None
+    """Tokens that a right one is told from, drawn anew for every batch; `None`: all of them."""
+
+    def __post_init__(self) -> None:
+        valid = self.samples is None or self.samples >= 1
+        _require(valid, "language.samples", self.samples, "1 or more, or null")
 
 
 @dataclass
@@ -418,13 +445,11 @@ class RuntimeConfig:
 
 
 @dataclass
-class TrainConfig:
-    """Everything that `python -m sentiment.train` reads."""
+class RunConfig:
+    """What all commands that train something read."""
 
     seed: int
     """Seeds the weights, the order of the reviews and the dropout masks."""
-    init_from: str | None
-    """A run or checkpoint whose tokenizer, embedding and encoder to start from."""
     resume: str | None
     """A run directory to go on with. On the command line also `auto`, the newest unfinished run
     of the same settings: `sentiment/resume.py` finds it before this is filled."""
@@ -432,8 +457,6 @@ class TrainConfig:
     split: SplitConfig
     tokenizer: TokenizerConfig
     embeddings: EmbeddingsConfig
-    model: ModelConfig
-    objective: ObjectiveConfig
     optimizer: OptimizerConfig
     trainer: TrainerConfig
     checkpoint: CheckpointConfig
@@ -449,6 +472,19 @@ class TrainConfig:
         is_random, column = self.split.kind is SplitKind.random, self.data.group_column
         expected = f"grouped with data.group_column={column}"
         _require(not (is_random and column is not None), "split.kind", "random", expected)
+
+
+@dataclass
+class TrainConfig(RunConfig):
+    """Everything that `python -m sentiment.train` reads."""
+
+    init_from: str | None
+    """A run or checkpoint whose tokenizer, embedding and encoder to start from."""
+    model: ModelConfig
+    objective: ObjectiveConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.init_from is not None:
             vectors, tokenizer = self.embeddings.source, self.tokenizer.path
             comes = "with init_from, which brings its own"
@@ -463,6 +499,14 @@ class TrainConfig:
 
 
 @dataclass
+class PretrainConfig(RunConfig):
+    """Everything that `python -m sentiment.pretrain` reads."""
+
+    model: EncoderConfig
+    language: LanguageConfig
+
+
+@dataclass
 class EvaluateConfig:
     """Everything that `python -m sentiment.evaluate` reads."""
 
@@ -474,7 +518,7 @@ class EvaluateConfig:
     """Where to write a page of all figures and errors, such as `report.html`; `None`: nowhere."""
 
 
-def flatten(config: TrainConfig) -> dict[str, Any]:
+def flatten(config: RunConfig) -> dict[str, Any]:
     """Settings by dotted name, enums by their names."""
 
     def walk(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

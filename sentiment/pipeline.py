@@ -3,7 +3,6 @@
 import copy
 import logging
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +15,14 @@ from sentiment.config import ModelConfig, TrainConfig, flatten
 from sentiment.data.encoded import EncodedReviews
 from sentiment.data.encoding import encode, fingerprint
 from sentiment.data.reviews import groups_of, label_names, load_splits
+from sentiment.lifecycle import (
+    BEST,
+    is_finished,
+    record_environment,
+    saver,
+    settle_places,
+    take_up,
+)
 from sentiment.model.classifier import Classifier
 from sentiment.model.embedding import build_embedding
 from sentiment.model.ngrams import NO_NGRAM, NGramFeatures
@@ -25,37 +32,32 @@ from sentiment.report.metrics import binary_metrics
 from sentiment.report.progress import byte_progress
 from sentiment.report.projector import remove_projector, write_projector
 from sentiment.report.run import (
-    ENVIRONMENT,
     METRICS,
     PREDICTIONS,
-    changes,
-    write_environment,
     write_metrics,
     write_predictions,
 )
-from sentiment.resume import extend
 from sentiment.text.tokenizer import build_tokenizer, unknown_id, vocabulary_size
 from sentiment.text.vectors import find_vectors
-from sentiment.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sentiment.training.checkpoint import (
+    Checkpoint,
+    Saved,
+    load_any,
+    load_checkpoint,
+    save_checkpoint,
+)
+from sentiment.training.classification import Classification
 from sentiment.training.inference import predict_logits, word_logits
 from sentiment.training.loop import fit
 from sentiment.training.ngrams import fit_ngrams
 from sentiment.training.objectives import resolve_pos_weight
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.processes import Processes
-from sentiment.training.runtime import (
-    Runtime,
-    describe_environment,
-    memory_advice,
-    prepare,
-    seed_everything,
-)
-from sentiment.training.state import Progress, Resumable, TrainingState, load_resumable
+from sentiment.training.runtime import Runtime, memory_advice, prepare, seed_everything
+from sentiment.training.state import Progress, Resumable, TrainingState
 from sentiment.training.transfer import adopt_settings, build_from, freeze
 
 log = logging.getLogger(__name__)
-
-BEST, LAST = Path("checkpoints/best"), Path("checkpoints/last")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Data:
     label_names: tuple[str, str]
     """Of the labels 0 and 1."""
     ngrams: NGramFeatures | None
-    """Learned from the training reviews; `None` without n-grams, or with those of `init_from`."""
+    """Learned from the training reviews; `None` without n-grams, or with those of another run."""
 
 
 def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
@@ -87,27 +89,17 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
             run that cannot be resumed.
         Interrupted: by SIGTERM or Ctrl-C during training, after saving.
     """
-    resumed = load_resumable(directory / LAST) if config.resume is not None else None
-    if resumed is not None:
-        saved = resumed.checkpoint.config
-        config = extend(config, saved, directory)
-        if (directory / METRICS).exists() and config.trainer.epochs == saved.trainer.epochs:
-            log.info("%s is finished; a higher trainer.epochs would go on with it", directory)
-            return
-        log.info("going on with %s after update %d", directory, resumed.progress.update)
-        if config.trainer.epochs > saved.trainer.epochs:
-            log.info(
-                "trainer.epochs goes from %d to %d: from here on the learning rate is that of the "
-                "longer schedule",
-                *(saved.trainer.epochs, config.trainer.epochs),
-            )
+    config, resumed = take_up(config, directory)
+    if is_finished(resumed, config, directory):
+        return
     runtime = prepare(config.runtime, processes=processes)
     seed_everything(config.seed)
     source = None
     if config.init_from is not None and resumed is None:
         config.init_from = os.path.abspath(os.path.expanduser(config.init_from))
-        source = load_checkpoint(Path(config.init_from))
-    _settle(config, runtime, source)
+        source = load_any(Path(config.init_from))
+        adopt_settings(config, source)
+    settle_places(config, runtime)
 
     with memory_advice(config):
         with processes.first_goes_first():
@@ -115,21 +107,12 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
             if resumed is None:
                 with byte_progress("downloading word vectors") as show:
                     vectors = find_vectors(config.embeddings, runtime.cache_dir, show)
-            data = load_data(config, runtime, resumed.checkpoint if resumed else source)
-        environment = describe_environment(runtime) | {"data_sha256": data.sha256}
+            data = load_data(config, runtime, resumed or source)
         if resumed is None:
             state = begin(config, runtime, data, source, vectors)
         else:
             state = go_on(config, runtime, data, resumed)
-        if processes.is_first and (resumed is None or not (directory / ENVIRONMENT).exists()):
-            write_environment(directory, environment)
-        elif processes.is_first:
-            for name, before, now in changes(directory, environment):
-                log.warning(
-                    "%s was %s when the run began and is %s now: the last digits may come out "
-                    "different from those of a run that never stopped",
-                    *(name, before, now),
-                )
+        record_environment(directory, runtime, data.sha256, is_new=resumed is None)
         metrics = _train_and_test(config, runtime, data, state, directory)
 
     log.info(
@@ -143,13 +126,13 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
     log.info("  python -m sentiment.predict --checkpoint %s", directory)
 
 
-def load_data(config: TrainConfig, runtime: Runtime, loaded: Checkpoint | None) -> Data:
+def load_data(config: TrainConfig, runtime: Runtime, loaded: Resumable | Saved | None) -> Data:
     """Read, split and encode the reviews; the vocabulary is learned from those to train on.
 
     Args:
         config: gets the names of the labels, `pos_weight` as a number, and the number of n-grams.
         runtime: where caches lie.
-        loaded: a checkpoint whose tokenizer to take instead.
+        loaded: a checkpoint whose tokenizer to take instead, and n-grams if it has some.
 
     Raises:
         UserError: reviews or a tokenizer that cannot be used.
@@ -161,6 +144,8 @@ def load_data(config: TrainConfig, runtime: Runtime, loaded: Checkpoint | None) 
     if loaded is None:
         texts = (part["text"] for part in splits["train"].iter(10_000))
         tokenizer = build_tokenizer(texts, sha256["train"], config.tokenizer, runtime.cache_dir)
+    elif isinstance(loaded, Resumable):
+        tokenizer = loaded.checkpoint.tokenizer
     else:
         tokenizer = loaded.tokenizer
     log.info(
@@ -180,7 +165,10 @@ def load_data(config: TrainConfig, runtime: Runtime, loaded: Checkpoint | None) 
         *(100 * train.labels_N.double().mean(), pos_weight),
     )
     ngrams = None
-    if config.model.ngrams > 0 and config.init_from is None:
+    took_over = isinstance(loaded, Checkpoint) or (
+        isinstance(loaded, Resumable) and loaded.progress.took_ngrams_over
+    )
+    if config.model.ngrams > 0 and not took_over:
         train, ngrams = _with_ngrams(config.model, train, groups_of(splits["train"]), tokenizer)
     return Data(tokenizer, train, validation, test, sha256, names, ngrams)
 
@@ -189,7 +177,7 @@ def begin(
     config: TrainConfig,
     runtime: Runtime,
     data: Data,
-    source: Checkpoint | None,
+    source: Saved | None,
     vectors: Path | None,
 ) -> TrainingState:
     """The state of a run that has not trained yet.
@@ -211,15 +199,16 @@ def begin(
         )
         config.embeddings.dimension = embedding.embedding_dim
         model = Classifier(embedding, config.model)
-        if data.ngrams is not None:
-            model.ngrams = data.ngrams
     else:
         model = build_from(source, config.model)
+        progress.took_ngrams_over = isinstance(source, Checkpoint)
         unknown = (data.train.ids == unknown_id(data.tokenizer)).float().mean().item()
         log.info(
             "starting from %s, %d layers of %d; %.1f %% of the tokens are unknown to it",
             *(source.folder, config.model.layers, config.model.hidden_size, 100 * unknown),
         )
+    if data.ngrams is not None:
+        model.ngrams = data.ngrams
     state = _state(config, runtime, model, progress)
     # The same weights in all processes, but masks of its own in each.
     if not runtime.processes.is_first:
@@ -234,6 +223,7 @@ def go_on(config: TrainConfig, runtime: Runtime, data: Data, resumed: Resumable)
         UserError: other reviews, or a state that does not fit.
     """
     resumed.require_reviews(data.sha256)
+    assert isinstance(resumed.checkpoint, Checkpoint)
     # Copied, for memory laid out as in a run that never stopped.
     model = copy.deepcopy(resumed.checkpoint.build_model())
     state = _state(config, runtime, model, resumed.progress)
@@ -254,24 +244,13 @@ def _with_ngrams(
     return replace(train, ngrams=of_train), ngrams
 
 
-def _settle(config: TrainConfig, runtime: Runtime, source: Checkpoint | None) -> None:
-    """Make of the settings what the checkpoint says of the run: as it was, not as asked for."""
-    config.resume = None
-    config.runtime.precision = runtime.precision
-    for name in ("path", "train", "validation", "test"):
-        if (path := getattr(config.data, name)) is not None:
-            setattr(config.data, name, os.path.abspath(os.path.expanduser(path)))
-    if source is not None:
-        adopt_settings(config, source.config)
-
-
 def _state(
     config: TrainConfig, runtime: Runtime, model: Classifier, progress: Progress
 ) -> TrainingState:
     freeze(model, config.model.freeze)
     model.to(runtime.device)
     optimizer = build_optimizer(model, config.optimizer)
-    return TrainingState(model, optimizer, progress, runtime.processes)
+    return TrainingState(model, optimizer, progress, Classification.figures, runtime.processes)
 
 
 def _train_and_test(
@@ -286,24 +265,16 @@ def _train_and_test(
             (directory / name).unlink(missing_ok=True)
         remove_projector(directory)
     with Journal(directory, progress.event_sizes, progress.update, silent) as journal:
-
-        def save(name: str, metrics: dict[str, float]) -> None:
-            more: Iterable[tuple[str, bytes]] = ()
-            keep = 1
-            if name == LAST.name:
-                progress.event_sizes = journal.sizes()
-                more, keep = state.files(state.tensors()), config.checkpoint.keep
-            if not silent:
-                folder, saved = directory / LAST.with_name(name), (data.tokenizer, config, metrics)
-                save_checkpoint(folder, state.model, *saved, more, keep, data.sha256)
-
+        save = saver(directory, state, data.tokenizer, config, journal, runtime)
         observer = Observer(state.model, data.validation, data.tokenizer, data.label_names, journal)
 
         def observe(update: int, logits_N: Tensor | None) -> None:
             if not silent:
                 observer(update, logits_N)
 
-        fit(state, data.train, data.validation, config, runtime, journal, save, observe)
+        reviews = (data.train, data.validation)
+        task = Classification(state.model, *reviews, config, runtime, observe)
+        fit(state, task, config, runtime, journal, save)
         # From here on nothing is chosen any more: the test reviews are scored once.
         best = load_checkpoint(directory)
         model = best.build_model().to(runtime.device)

@@ -5,29 +5,33 @@ earlier run is looked up, and protected, before Hydra starts.
 """
 
 from pathlib import Path
+from typing import TypeVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from sentiment import cli
-from sentiment.config import TrainConfig, flatten
+from sentiment.config import RunConfig, flatten
 from sentiment.errors import UserError
 from sentiment.report.run import METRICS, is_locked
 
-JOB = "train"
 REQUESTED, OVERRIDES = Path(".hydra/config.yaml"), Path(".hydra/overrides.yaml")
 CACHE = "runtime.cache_dir"
-REVIEWS = ("data.path", "data.train", "data.validation", "data.test")
+REVIEWS = ("data.path", "data.train", "data.validation", "data.test", "data.unlabelled")
 """Where the reviews are; their hashes tell whether they are still the same."""
 EXTENDING = ("trainer.epochs", "trainer.max_skipped_steps")
 """Settings that may be raised when a run goes on."""
 
+Config = TypeVar("Config", bound=RunConfig)
 
-def resolve_resume(arguments: list[str]) -> list[str]:
-    """Replace `resume=...` in the arguments of `sentiment.train` by what it stands for.
+
+def resolve_resume(job: str, schema: type[Config], arguments: list[str]) -> list[str]:
+    """Replace `resume=...` in the arguments of a command by what it stands for.
 
     Args:
+        job: the command that goes on, `train` or `pretrain`.
+        schema: of its settings.
         arguments: of the command line, without the program's name.
 
     Returns:
@@ -56,7 +60,7 @@ def resolve_resume(arguments: list[str]) -> list[str]:
     kept = [o for o in overrides if o.key_or_group not in ("resume", "hydra.run.dir")]
     given = _lines(kept)
     if asked == "auto":
-        run = _find_unfinished(given, directory)
+        run = _find_unfinished(job, schema, given, directory)
         if run is None:
             print("resume=auto: no unfinished run with these settings, so a new one", flush=True)
             return [*others, *given, *([f"hydra.run.dir={quote(directory)}"] if directory else [])]
@@ -65,7 +69,7 @@ def resolve_resume(arguments: list[str]) -> list[str]:
         if not _is_run(run):
             raise UserError(
                 f"resume={asked} is no run, expected the directory of one "
-                "(outputs/train/DATE/TIME-ID), or auto"
+                f"(outputs/{job}/DATE/TIME-ID), or auto"
             )
         if directory is not None and Path(directory).absolute() != run.absolute():
             raise UserError(
@@ -76,12 +80,12 @@ def resolve_resume(arguments: list[str]) -> list[str]:
     repeated = {"resume", *(o.key_or_group for o in kept)}
     recorded = _parse(list(OmegaConf.load(run / OVERRIDES)))
     before = _lines([o for o in recorded if o.key_or_group not in repeated])
-    _require_same_result(run, [*before, *given])
+    _require_same_result(job, schema, run, [*before, *given])
     here = [f"resume={quote(run)}", f"hydra.run.dir={quote(run)}", "hydra.output_subdir=null"]
     return [*others, *before, *given, *here]
 
 
-def extend(requested: TrainConfig, saved: TrainConfig, run: Path) -> TrainConfig:
+def extend(requested: Config, saved: RunConfig, run: Path) -> Config:
     """The settings of a checkpoint, with those of the command line that may differ.
 
     Args:
@@ -89,7 +93,8 @@ def extend(requested: TrainConfig, saved: TrainConfig, run: Path) -> TrainConfig
         saved: in the run's checkpoint, as they were resolved when the run began.
         run: the run directory.
     """
-    first, again = flatten(_load_requested(run)), flatten(requested)
+    schema = type(requested)
+    first, again = flatten(_load_requested(schema, run)), flatten(requested)
     values = OmegaConf.structured(saved)
     for key in (CACHE, *REVIEWS):
         # Given anew, or else as the run resolved it: paths were relative to where it began.
@@ -97,7 +102,7 @@ def extend(requested: TrainConfig, saved: TrainConfig, run: Path) -> TrainConfig
             OmegaConf.update(values, key, again[key])
     for key in EXTENDING:
         OmegaConf.update(values, key, max(again[key], OmegaConf.select(values, key)))
-    return cli.to_dataclass(values, TrainConfig)
+    return cli.to_dataclass(values, schema)
 
 
 def quote(value: object) -> str:
@@ -123,18 +128,20 @@ def _is_run(directory: Path) -> bool:
     return (directory / OVERRIDES).is_file() and (directory / REQUESTED).is_file()
 
 
-def _find_unfinished(overrides: list[str], directory: str | None) -> Path | None:
+def _find_unfinished(
+    job: str, schema: type[Config], overrides: list[str], directory: str | None
+) -> Path | None:
     """The newest run with these settings that has no final figures, or the one in `directory`."""
     if directory is not None:
         return Path(directory) if _is_run(Path(directory)) else None
-    wanted = _without_places(cli.compose_train(overrides))
-    root = Path("outputs", JOB)
+    wanted = _without_places(cli.compose_config(job, schema, overrides))
+    root = Path("outputs", job)
     runs = [p.parents[1] for depth in ("*/*", "*/*/*") for p in root.glob(f"{depth}/{REQUESTED}")]
     for run in sorted(runs, key=lambda run: (run / REQUESTED).stat().st_mtime, reverse=True):
         if (run / METRICS).exists() or not _is_run(run):
             continue
         try:
-            same = _without_places(_load_requested(run)) == wanted
+            same = _without_places(_load_requested(schema, run)) == wanted
         except UserError:  # of another version
             continue
         if same and not is_locked(run):
@@ -142,8 +149,11 @@ def _find_unfinished(overrides: list[str], directory: str | None) -> Path | None
     return None
 
 
-def _require_same_result(run: Path, overrides: list[str]) -> None:
-    asked, was = flatten(cli.compose_train(overrides)), flatten(_load_requested(run))
+def _require_same_result(
+    job: str, schema: type[Config], run: Path, overrides: list[str]
+) -> None:
+    asked = flatten(cli.compose_config(job, schema, overrides))
+    was = flatten(_load_requested(schema, run))
     for name in sorted(asked.keys() - {"resume", CACHE, *REVIEWS}):
         if asked[name] != was[name]:
             if name in EXTENDING and asked[name] > was[name]:
@@ -155,17 +165,17 @@ def _require_same_result(run: Path, overrides: list[str]) -> None:
             )
 
 
-def _load_requested(run: Path) -> TrainConfig:
+def _load_requested(schema: type[Config], run: Path) -> Config:
     path = run / REQUESTED
     try:
         settings = OmegaConf.load(path)
         assert isinstance(settings, DictConfig)
-        return cli.to_dataclass(settings, TrainConfig)
+        return cli.to_dataclass(settings, schema)
     except Exception as error:  # on damaged YAML its libraries raise nearly anything
         first_line = str(error).partition("\n")[0]
         raise UserError(f"{path} holds no settings of this version: {first_line}") from error
 
 
-def _without_places(config: TrainConfig) -> dict[str, object]:
+def _without_places(config: RunConfig) -> dict[str, object]:
     values = flatten(config)
     return {name: values[name] for name in values if name not in ("resume", CACHE)}

@@ -36,7 +36,7 @@ def fresh_checkpoint(config: TrainConfig) -> Checkpoint:
     assert config.embeddings.dimension is not None
     embedding = nn.Embedding(vocabulary_size(tokenizer), config.embeddings.dimension)
     weights = Classifier(embedding, config.model).state_dict()
-    return Checkpoint(Path(), config, tokenizer, weights, {})
+    return Checkpoint(Path(), tokenizer, weights, {}, config)
 
 
 def tutorial_model(checkpoint: Checkpoint, packed: bool) -> TutorialModel:

@@ -59,6 +59,38 @@ def read_test(data: DataConfig, split: SplitConfig) -> Dataset:
     return _take(["test"], _read(data, "train"), data, split)["test"]
 
 
+def read_unlabelled(data: DataConfig) -> Dataset | None:
+    """The texts of `data.unlabelled`, without empty ones; `None` if it is not given.
+
+    Raises:
+        UserError: a file, column or texts that cannot be used.
+    """
+    if data.unlabelled is None:
+        return None
+    path = Path(os.path.expanduser(data.unlabelled))
+    where = f"data.unlabelled={path}"
+    table, text = _read_texts(data, path, "data.unlabelled")
+    texts = whole_column(table, text)
+    _refuse_unusable(texts, f"{where}, column {text!r}")
+    filled_N = ~_is_empty(texts)
+    if not filled_N.any():
+        raise UserError(f"{where}, column {text!r} has no texts, expected some")
+    if not filled_N.all():
+        log.info("%s: dropped %d rows without a text", where, (~filled_N).sum())
+        table = table.select(np.flatnonzero(filled_N))
+    return table.select_columns([text]).rename_columns({text: "text"})
+
+
+def _read_texts(data: DataConfig, path: Path, setting: str) -> tuple[Dataset, str]:
+    """A file, and the name of its column of texts."""
+    where = f"{setting}={path}"
+    table = read_table(path, setting)
+    text = find_column(table.column_names, data.text_column, TEXTS, "data.text_column=", where)
+    if table.features[text] == Value("large_string"):
+        table = table.cast_column(text, Value("string"))
+    return table, text
+
+
 def _take(
     names: list[str], reviews: Dataset, data: DataConfig, split: SplitConfig
 ) -> dict[str, Dataset]:
@@ -96,16 +128,13 @@ def _read(data: DataConfig, name: str) -> Dataset:
     """One file as `text` and `label`, the training file with the `group` that may be asked for."""
     path = Path(os.path.expanduser(getattr(data, name)))
     where = f"data.{name}={path}"
-    table = read_table(path, f"data.{name}")
-    text = find_column(table.column_names, data.text_column, TEXTS, "data.text_column=", where)
+    table, text = _read_texts(data, path, f"data.{name}")
     label = find_column(table.column_names, data.label_column, LABELS, "data.label_column=", where)
     if text == label:
         raise UserError(
             f"data.text_column and data.label_column are both {text!r}, expected two columns of "
             f"{where}"
         )
-    if table.features[text] == Value("large_string"):
-        table = table.cast_column(text, Value("string"))
     columns: pa.Table = table.with_format("arrow")[:]
     _refuse_unusable(columns[text], f"{where}, column {text!r}")
     names, labels_N = read_labels(

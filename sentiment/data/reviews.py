@@ -13,7 +13,7 @@ import os
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -43,6 +43,13 @@ log = logging.getLogger(__name__)
 
 SAMPLE = Path(__file__).parent / "sample"
 FEATURES = Features({"text": Value("string"), "label": Value("int64")})
+FOLDERS = {
+    "train": ("train/pos", "train/neg"),
+    "test": ("test/pos", "test/neg"),
+    "unsupervised": ("train/unsup",),
+}
+"""Where `aclImdb` has the reviews of each split."""
+LABELS = {"neg": 0, "pos": 1, "unsup": -1}
 
 
 def load_splits(data: DataConfig, split: SplitConfig) -> dict[str, Dataset]:
@@ -75,6 +82,28 @@ def load_splits(data: DataConfig, split: SplitConfig) -> dict[str, Dataset]:
                 "are left, expected some of each class; give splits of different reviews"
             )
     return {"train": train, "validation": validation, "test": test}
+
+
+def load_unlabelled(data: DataConfig, splits: Mapping[str, Dataset]) -> Dataset:
+    """Read texts that nobody labelled, but for those that also stand in one of the splits.
+
+    Returns:
+        Texts as the column `text`; none of the sample, or where a user gives none.
+
+    Raises:
+        UserError: texts that cannot be read.
+    """
+    if data.source is DataSource.files:
+        texts = files.read_unlabelled(data)
+    elif data.source is DataSource.imdb:
+        texts = _read(data, "unsupervised")
+    else:
+        texts = None
+    if texts is None:
+        return splits["train"].select([]).select_columns(["text"])
+    for name, other in splits.items():
+        texts = _without_texts_of(texts, other, "unlabelled", name)
+    return texts.select_columns(["text"])
 
 
 def load_test(data: DataConfig, split: SplitConfig) -> Dataset:
@@ -128,12 +157,7 @@ def load_split(data: DataConfig, name: str) -> Dataset:
     Raises:
         UserError: reviews that cannot be read, or labels other than 0 and 1.
     """
-    if data.source is DataSource.sample:
-        reviews = _read_parquet(SAMPLE / f"{name}.parquet")
-    elif data.path is None:
-        reviews = _read_hub(name)
-    else:
-        reviews = _read_local(Path(os.path.expanduser(data.path)), name)
+    reviews = _read(data, name)
     labels = set(np.unique(labels_of(reviews)).tolist())
     if labels != {0, 1}:
         raise UserError(
@@ -175,6 +199,15 @@ def validation_mask(
     if split.kind is SplitKind.random:
         return draw_rows(labels_N, fraction, generator)
     return draw_groups(labels_N, groups_N, fraction, generator)
+
+
+def _read(data: DataConfig, name: str) -> Dataset:
+    """A split of IMDB or the sample, as it stands there."""
+    if data.source is DataSource.sample:
+        return _read_parquet(SAMPLE / f"{name}.parquet")
+    if data.path is None:
+        return _read_hub(name)
+    return _read_local(Path(os.path.expanduser(data.path)), name)
 
 
 def _films(reviews: Dataset) -> NDArray[np.int64]:
@@ -222,11 +255,12 @@ def _read_local(path: Path, name: str) -> Dataset:
         if files := sorted(path.glob(pattern)):
             return _read_parquet(*files)
     for folder in (path, path / "aclImdb"):
-        if (folder / name / "pos").is_dir():
+        if all((folder / place).is_dir() for place in FOLDERS[name]):
             return _from_texts(_folder_members(folder, name), path, name)
     raise UserError(
         f"data.path={path}: {f'no {name} reviews in it' if path.exists() else 'not there'}; "
-        "expected a folder with train.parquet and test.parquet, the aclImdb folder, or its .tar.gz"
+        f"expected a folder with train.parquet and {'test' if name == 'train' else name}.parquet, "
+        "the aclImdb folder, or its .tar.gz"
     )
 
 
@@ -272,23 +306,25 @@ def _from_texts(members: Iterator[tuple[PurePosixPath, bytes]], path: Path, name
             text = content.decode()
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: {member} is not UTF-8 at byte {error.start}") from error
-        label, (number, rating) = member.parent.name == "pos", map(int, member.stem.split("_"))
-        found[label, number] = {"text": text, "label": int(label), "rating": rating}
+        label, (number, rating) = LABELS[member.parent.name], map(int, member.stem.split("_"))
+        found[label, number] = {"text": text, "label": label, "rating": rating}
     if not found:
-        raise UserError(f"{path} holds no {name}/pos/*.txt or {name}/neg/*.txt reviews")
+        places = " or ".join(f"{place}/*.txt" for place in FOLDERS[name])
+        raise UserError(f"{path} holds no {places} reviews")
     rows = [found[key] for key in sorted(found)]
     return Dataset.from_list(rows, features=Features(FEATURES | {"rating": Value("int64")}))
 
 
 def _is_review(member: PurePosixPath, name: str) -> bool:
-    in_split = member.parent.parent.name == name and member.parent.name in ("neg", "pos")
-    return in_split and re.fullmatch(r"\d+_\d+\.txt", member.name) is not None
+    place = f"{member.parent.parent.name}/{member.parent.name}"
+    return place in FOLDERS[name] and re.fullmatch(r"\d+_\d+\.txt", member.name) is not None
 
 
 def _folder_members(folder: Path, name: str) -> Iterator[tuple[PurePosixPath, bytes]]:
-    for file in (folder / name).glob("*/*.txt"):
-        if _is_review(PurePosixPath(file), name):
-            yield PurePosixPath(file), file.read_bytes()
+    for place in FOLDERS[name]:
+        for file in (folder / place).glob("*.txt"):
+            if _is_review(PurePosixPath(file), name):
+                yield PurePosixPath(file), file.read_bytes()
 
 
 def _archive_members(path: Path, name: str) -> Iterator[tuple[PurePosixPath, bytes]]:

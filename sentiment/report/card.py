@@ -17,6 +17,7 @@ from sentiment.config import (
     DataConfig,
     DataSource,
     EmbeddingSource,
+    RunConfig,
     SplitKind,
     TrainConfig,
     TruncationSide,
@@ -27,7 +28,8 @@ CARD = "README.md"
 SPLITS = ("validation", "test")
 COLUMNS = ("accuracy", "accuracy_low", "accuracy_high", "loss", "f1", "auroc")
 HUB_METRICS = {"accuracy": "accuracy", "f1": "f1", "auroc": "roc_auc"}
-GROUPS = ("seed", "split", "tokenizer", "embeddings", "model", "objective", "optimizer", "trainer")
+GROUPS = ("seed", "split", "tokenizer", "embeddings", "model", "language", "objective")
+GROUPS += ("optimizer", "trainer")
 """Settings that the weights depend on."""
 PLACES = ("tokenizer.path", "embeddings.path", "embeddings.url")
 
@@ -86,11 +88,11 @@ def model_card(
     sections = {
         "Labels": _labels(config.data),
         "Figures": _figures(config, metrics),
-        "Data": _data(config.data, data_sha256),
+        "Data": data_section(config.data, data_sha256),
         "Limits": "\n".join(f"- {limit}" for limit in _limits(config)),
-        "Licence": f"The code is under the MIT licence. {LICENCES[_source(config)]}",
+        "Licence": licence(config.data),
         "Use": use,
-        "Settings": f"```yaml\n{_settings(config)}```",
+        "Settings": settings_section(config),
     }
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
     front = _front_matter(config, metrics).to_yaml()
@@ -221,7 +223,8 @@ def _protocol(config: TrainConfig, metrics: Mapping[str, float]) -> str:
     return " ".join(sentences)
 
 
-def _data(data: DataConfig, data_sha256: Mapping[str, str]) -> str:
+def data_section(data: DataConfig, data_sha256: Mapping[str, str]) -> str:
+    """What was learned from, and the hash of each split as far as it is known."""
     assert data.source is not None
     lines = [f"Trained on {DATA[data.source]}."]
     if data_sha256:
@@ -262,13 +265,20 @@ def _limits(config: TrainConfig) -> Iterator[str]:
     yield "Its probabilities are as training left them; nothing was done to calibrate them."
 
 
-def _settings(config: TrainConfig) -> str:
+def licence(data: DataConfig) -> str:
+    """Terms of code and weights."""
+    assert data.source is not None
+    return f"The code is under the MIT licence. {LICENCES[data.source]}"
+
+
+def settings_section(config: RunConfig) -> str:
+    """The settings that the weights depend on, as YAML."""
     values = {
         name: value
         for name, value in flatten(config).items()
         if name.partition(".")[0] in GROUPS and name not in PLACES and value is not None
     }
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return f"```yaml\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}```"
 
 
 def _code(name: str) -> str:

@@ -1,7 +1,7 @@
 """Figures of a classifier over a whole data set."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -97,36 +97,49 @@ def calibration(logits_N: Tensor, labels_N: Tensor, bins: int = BINS) -> Calibra
     )
 
 
-class RunningMetrics:
-    """Mean loss and accuracy of the training batches since the last reset, kept on the device.
+class RunningMeans:
+    """Means over the training batches since the last reset, kept on the device.
+
+    Args:
+        names: of the K figures that are averaged.
+        device: that the batches are on.
 
     Attributes:
-        sums_3: float64 sums over reviews: their loss, right answers, and 1 for each.
+        sums: float64 `[K + 1]`: each figure's sum over all it is a mean of, and their number.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.sums_3 = torch.zeros(3, dtype=torch.float64, device=device)
+    def __init__(self, names: Sequence[str], device: torch.device) -> None:
+        self.names = tuple(names)
+        self.sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=device)
 
-    def update(self, loss: Tensor, logits_B: Tensor, labels_B: Tensor, broken: Tensor) -> None:
-        """Add a batch: its mean loss, and its float32 logits against labels 0 and 1.
-
-        Nothing is added where `broken`, a flag on the device, is set.
-        """
-        # Given probabilities, torchmetrics would look whether they are logits.
-        called_positive_B = (torch.sigmoid(logits_B) > THRESHOLD).int()
-        tp, _, tn, _, _ = binary_stat_scores(called_positive_B, labels_B, validate_args=False)
-        reviews = torch.full_like(loss, len(labels_B))
-        sums_3 = torch.stack([loss * reviews, tp + tn, reviews])
-        self.sums_3 += sums_3.masked_fill(broken, 0)
+    def update(self, sums: Tensor, broken: Tensor) -> None:
+        """Add a batch's sums and number, but where `broken`, a flag on the device, is set."""
+        self.sums += sums.masked_fill(broken, 0)
 
     def compute(self, over_all: Callable[[Tensor], Tensor] = Tensor.clone) -> dict[str, float]:
-        """Return `loss` and `accuracy`, NaN where there was no batch, and start anew.
+        """Return the means by name, NaN where there was no batch, and start anew.
 
         Args:
             over_all: adds up the sums of all processes that train together.
         """
-        loss, right, reviews = over_all(self.sums_3).tolist()
-        self.sums_3.zero_()
-        if reviews == 0:
-            return {"loss": math.nan, "accuracy": math.nan}
-        return {"loss": loss / reviews, "accuracy": right / reviews}
+        *sums, number = over_all(self.sums).tolist()
+        self.sums.zero_()
+        return {
+            name: total / number if number else math.nan
+            for name, total in zip(self.names, sums, strict=True)
+        }
+
+
+def binary_sums(loss: Tensor, logits_B: Tensor, labels_B: Tensor) -> Tensor:
+    """What `RunningMeans` of `loss` and `accuracy` adds up for a batch, `[3]`.
+
+    Args:
+        loss: mean of the batch.
+        logits_B: float32.
+        labels_B: 0 or 1.
+    """
+    # Given probabilities, torchmetrics would look whether they are logits.
+    called_positive_B = (torch.sigmoid(logits_B) > THRESHOLD).int()
+    tp, _, tn, _, _ = binary_stat_scores(called_positive_B, labels_B, validate_args=False)
+    reviews = torch.full_like(loss, len(labels_B))
+    return torch.stack([loss * reviews, tp + tn, reviews])

@@ -19,9 +19,10 @@ from omegaconf import OmegaConf
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from sentiment.config import LABEL_NAMES, TrainConfig
+from sentiment.config import LABEL_NAMES, PretrainConfig, RunConfig, TrainConfig
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
+from sentiment.model.language_model import LanguageModel
 from sentiment.text.tokenizer import parse_tokenizer, vocabulary_size
 from sentiment.training.folder import (
     MANIFEST,
@@ -39,14 +40,22 @@ MOST_EVENTS, MOST_LEVELS = 1000, 10  # of a configuration's YAML, some 200 and 3
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """What a checkpoint folder holds, verified."""
+class _Folder:
+    """What any checkpoint folder holds, verified."""
 
     folder: Path
-    config: TrainConfig
     tokenizer: Tokenizer
     weights: dict[str, Tensor]
     metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Checkpoint(_Folder):
+    """A classifier."""
+
+    config: TrainConfig
+
+    chosen_by = frozenset({"validation/accuracy", "validation/loss"})
 
     @property
     def label_names(self) -> tuple[str, str]:
@@ -56,16 +65,35 @@ class Checkpoint:
 
     def build_model(self) -> Classifier:
         """The trained classifier, on the CPU; it shares its memory with `weights`."""
-        model = _without_memory(self.config, self.tokenizer)
+        model = _classifier(self.config, self.tokenizer)
         model.load_state_dict(self.weights, assign=True)
         return model
 
 
+@dataclass(frozen=True)
+class Pretrained(_Folder):
+    """A language model, whose embedding and encoder a classifier can start from."""
+
+    config: PretrainConfig
+
+    chosen_by = frozenset({"validation/loss"})
+
+    def build_model(self) -> LanguageModel:
+        """The trained language model, on the CPU."""
+        embedding = nn.Embedding(vocabulary_size(self.tokenizer), _dimension(self.config))
+        model = LanguageModel(embedding, self.config.model)
+        model.load_state_dict(self.weights)
+        return model
+
+
+Saved = Checkpoint | Pretrained
+
+
 def save_checkpoint(
     folder: Path,
-    model: Classifier,
+    model: nn.Module,
     tokenizer: Tokenizer,
-    config: TrainConfig,
+    config: RunConfig,
     metrics: dict[str, float],
     more: Iterable[tuple[str, bytes]] = (),
     keep: int = 1,
@@ -88,28 +116,49 @@ def save_checkpoint(
     """
     # It imports `datasets`, which those who load a checkpoint can do without.
     from sentiment.report.card import CARD, model_card
+    from sentiment.report.language_card import language_card
 
     weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    if isinstance(config, TrainConfig):
+        card = model_card(config, metrics, data_sha256 or {})
+    else:
+        assert isinstance(config, PretrainConfig)
+        card = language_card(config, metrics, data_sha256 or {})
     contents = (
         ("model.safetensors", safetensors.torch.save(weights)),
         ("tokenizer.json", tokenizer.to_str(pretty=True).encode()),
         ("config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)).encode()),
         ("metrics.json", to_json(metrics)),
         # Nothing is read from it, so it may be edited.
-        (CARD, model_card(config, metrics, data_sha256 or {}).encode()),
+        (CARD, card.encode()),
     )
     write_folder(folder, itertools.chain(contents, more), keep)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read and verify a checkpoint.
+    """Read and verify a classifier.
 
     Args:
         path: a checkpoint folder, or a run directory, whose best checkpoint is taken.
 
     Raises:
-        UserError: no checkpoint, one whose files differ from its manifest, or contents that are
-            not what they should be.
+        UserError: no checkpoint, one whose files differ from its manifest, contents that are not
+            what they should be, or a language model.
+    """
+    found = load_any(path)
+    if isinstance(found, Pretrained):
+        raise UserError(
+            f"{path} is a language model, which knows no labels; train a classifier that starts "
+            f"from it: python -m sentiment.train init_from={path}"
+        )
+    return found
+
+
+def load_any(path: Path) -> Saved:
+    """Read and verify a classifier or a language model.
+
+    Raises:
+        UserError: as `load_checkpoint`, but for language models.
     """
     return read_checkpoint(Manifest(find_checkpoint(path), FILES))
 
@@ -132,11 +181,11 @@ def find_checkpoint(path: Path) -> Path:
     )
 
 
-def read_checkpoint(manifest: Manifest) -> Checkpoint:
+def read_checkpoint(manifest: Manifest) -> Saved:
     """Read what a folder's manifest lists, and verify it before it is given memory.
 
     Raises:
-        UserError: as `load_checkpoint`.
+        UserError: as `load_any`.
     """
     folder = manifest.folder
 
@@ -149,7 +198,7 @@ def read_checkpoint(manifest: Manifest) -> Checkpoint:
     tokenizer = _parse_tokenizer(*content("tokenizer.json", MOST_BYTES_OF_A_TOKENIZER))
     if config.embeddings.dimension is None:
         raise UserError(f"{folder / 'config.yaml'} has no embeddings.dimension")
-    expected = _without_memory(config, tokenizer).state_dict()
+    expected = _shapes(config, tokenizer)
     most_bytes = total_bytes(expected) + MOST_BYTES_OF_A_HEADER
     weights = parse_tensors(*content("model.safetensors", most_bytes))
     for name in sorted(expected.keys() | weights.keys()):
@@ -164,15 +213,30 @@ def read_checkpoint(manifest: Manifest) -> Checkpoint:
                 f"{folder / 'model.safetensors'}: {name} holds NaN or infinity; "
                 "use another checkpoint"
             )
-    return Checkpoint(folder, config, tokenizer, weights, metrics)
+    if isinstance(config, TrainConfig):
+        return Checkpoint(folder, tokenizer, weights, metrics, config)
+    return Pretrained(folder, tokenizer, weights, metrics, config)
 
 
-def _without_memory(config: TrainConfig, tokenizer: Tokenizer) -> Classifier:
-    """The classifier that a configuration asks for, its weights without memory or values."""
-    assert config.embeddings.dimension is not None
+def _shapes(config: TrainConfig | PretrainConfig, tokenizer: Tokenizer) -> dict[str, Tensor]:
+    """The weights that a configuration asks for, without memory or values."""
+    if isinstance(config, TrainConfig):
+        return _classifier(config, tokenizer).state_dict()
     with torch.device("meta"):
-        embedding = nn.Embedding(vocabulary_size(tokenizer), config.embeddings.dimension)
+        embedding = nn.Embedding(vocabulary_size(tokenizer), _dimension(config))
+        return LanguageModel(embedding, config.model).state_dict()
+
+
+def _classifier(config: TrainConfig, tokenizer: Tokenizer) -> Classifier:
+    """The classifier that a configuration asks for, its weights without memory or values."""
+    with torch.device("meta"):
+        embedding = nn.Embedding(vocabulary_size(tokenizer), _dimension(config))
         return Classifier(embedding, config.model)
+
+
+def _dimension(config: RunConfig) -> int:
+    assert config.embeddings.dimension is not None
+    return config.embeddings.dimension
 
 
 def total_bytes(tensors: Mapping[str, Tensor]) -> int:
@@ -187,7 +251,7 @@ def describe(tensor: Tensor | None) -> str:
     return one_line(f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}")
 
 
-def _parse_config(content: bytes, path: Path) -> TrainConfig:
+def _parse_config(content: bytes, path: Path) -> TrainConfig | PretrainConfig:
     try:
         text = content.decode()
         _check_yaml(text)
@@ -195,11 +259,12 @@ def _parse_config(content: bytes, path: Path) -> TrainConfig:
         # Such a value would read the environment.
         if any("${" in value for value in _strings(OmegaConf.to_container(loaded))):
             raise ValueError("it holds ${...}, expected values")
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded))
+        schema = PretrainConfig if "language" in loaded else TrainConfig
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), loaded))
     except Exception as error:  # on damaged YAML its libraries raise nearly anything
         first_line = one_line(str(error).partition("\n")[0])
         raise UserError(f"{path} is no configuration of this version: {first_line}") from error
-    assert isinstance(config, TrainConfig)
+    assert isinstance(config, TrainConfig | PretrainConfig)
     return config
 
 

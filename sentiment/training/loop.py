@@ -1,31 +1,27 @@
-"""The training loop.
+"""The training loop, whatever is learned.
 
-It is given the training and the validation reviews and nothing else, so what it chooses is chosen
-without a look at the test set.
+It is given texts to learn from and a task, which validates on other texts, and nothing else; so what
+it chooses is chosen without a look at the test set.
 """
 
 import logging
 import math
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
-from sentiment.config import CheckpointConfig, TrainConfig
-from sentiment.data.batches import collate, shuffled_batches
-from sentiment.data.encoded import EncodedReviews
+from sentiment.config import CheckpointConfig, RunConfig
+from sentiment.data.batches import shuffled_batches
 from sentiment.errors import UserError
 from sentiment.report.journal import Journal
-from sentiment.report.metrics import binary_metrics
 from sentiment.report.progress import progress
-from sentiment.training.inference import predict_logits
-from sentiment.training.objectives import binary_cross_entropy
 from sentiment.training.optimizer import learning_rate, step_unless
 from sentiment.training.runtime import Runtime
 from sentiment.training.state import TrainingState
@@ -34,57 +30,94 @@ from sentiment.training.stopping import StopSignals
 log = logging.getLogger(__name__)
 
 Save = Callable[[str, dict[str, float]], None]
-Observe = Callable[[int, Tensor | None], None]
+Rows = NDArray[np.int64]
+
+
+class Step(NamedTuple):
+    """What a task makes of a batch.
+
+    Attributes:
+        loss: to be minimised, a mean over the batch.
+        sums: `[K + 1]`, what `RunningMeans` of the task's figures adds up.
+    """
+
+    loss: Tensor
+    sums: Tensor
+
+
+class Task(Protocol):
+    """What is learned, and how it is judged.
+
+    Attributes:
+        lengths_N: tokens of each text to learn from.
+        figures: names of the K means that a training curve shows, `loss` among them.
+        columns: names of the validation figures that go into `history.csv`, `loss` among them.
+    """
+
+    lengths_N: NDArray[np.int64]
+    figures: tuple[str, ...]
+    columns: tuple[str, ...]
+
+    def size(self, rows: Rows) -> int:
+        """How much these texts count in a mean."""
+
+    def step(self, learner: nn.Module, rows: Rows) -> Step:
+        """Compute the loss of these texts, by the model or what wraps it."""
+
+    def observe(self, update: int) -> None:
+        """Look at the model before training, and leave it and every random state as they are."""
+
+    def validate(self, update: int) -> dict[str, float]:
+        """Judge the model, after an epoch; no random state may change.
+
+        Returns:
+            Figures by name, `loss` among them, which is NaN where the outputs are not finite.
+        """
+
+    def rank(self, figures: dict[str, float]) -> tuple[float, ...]:
+        """What the best epoch has the highest of, given validation figures by TensorBoard tag."""
 
 
 def fit(
     state: TrainingState,
-    train: EncodedReviews,
-    validation: EncodedReviews,
-    config: TrainConfig,
+    task: Task,
+    config: RunConfig,
     runtime: Runtime,
     journal: Journal,
     save: Save,
-    observe: Observe,
 ) -> None:
-    """Train until the epochs are over or validation accuracy stops rising.
+    """Train until the epochs are over or validation shows no gain any more.
 
     Args:
         state: model, optimizer, and where they stand; at the end of the training afterwards.
-        train: reviews to learn from.
-        validation: reviews that choose the best epoch.
+        task: what the model learns.
         config: the run's settings.
         runtime: device, precision and processes.
         journal: gets the curves, and a row of history after each epoch.
         save: called with `last` and the figures so far whenever the state is to be kept, and with
-            `best` after each epoch that is better than all before (higher validation accuracy, or
-            as high with a lower loss).
-        observe: called before the first update, and with the validation logits after each epoch; it
-            may look at the model, and must leave it and every random state as they are.
+            `best` after each epoch that ranks higher than all before.
 
     Raises:
         UserError: more batches than allowed gave a loss or gradient that is no finite number,
-            or validation gave such logits; what was saved stays.
+            or validation gave such outputs; what was saved stays.
         Interrupted: SIGTERM or Ctrl-C, after saving.
     """
     model, optimizer, at = state.model, state.optimizer, state.progress
     processes = runtime.processes
     learner = DistributedDataParallel(model) if processes.count > 1 else model
-    objective = binary_cross_entropy(config.objective).to(runtime.device)
-    lengths_N = train.lengths_N.numpy()
     cadence = _Cadence(config.checkpoint)
     unseen: list[_Step] = []
 
     with StopSignals() as stop:
         if at.update == at.epoch == at.batch == 0:
             with stop.immediately():
-                observe(0, None)
+                task.observe(0)
         for epoch in range(at.epoch, config.trainer.epochs):
             if at.epochs_without_gain >= config.trainer.patience:
                 log.info("no gain in %d epochs: stopping early", at.epochs_without_gain)
                 break
             batches = shuffled_batches(
-                lengths_N,
+                task.lengths_N,
                 config.trainer.batch_size,
                 config.seed,
                 epoch,
@@ -97,22 +130,20 @@ def fit(
 
             for rows in progress(batches, f"epoch {epoch + 1}/{config.trainer.epochs}", at.batch):
                 mine = processes.share(rows)
-                # Everyone has to take part; a row in vain where there are fewer than processes.
-                batch = collate(train, mine if len(mine) else rows[:1], runtime.device)
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(at.update, total, config.optimizer)
-                with runtime.autocast():
-                    logits_B = learner(batch.ids_TB, batch.lengths_B, batch.ngrams_TBX)
-                loss = objective(logits_B, batch.labels_B)
-                # Gradients are averaged over processes: each counts as much as it has rows.
-                (loss * (len(mine) * processes.count / len(rows))).backward()
+                # Everyone has to take part; a row in vain where there are fewer than processes.
+                loss, sums = task.step(learner, mine if len(mine) else rows[:1])
+                # Gradients are averaged over processes: each counts as much as its texts do.
+                share = task.size(mine) * processes.count / task.size(rows)
+                (loss * share).backward()
                 norm = clip_grad_norm_(model.parameters(), config.optimizer.max_gradient_norm)
                 loss = loss.detach()
                 broken = processes.any_on_device(~(loss + norm).isfinite())
                 step_unless(broken, optimizer)
                 optimizer.zero_grad()
-                for figures in (state.since_point, state.since_epoch) if len(mine) else ():
-                    figures.update(loss, logits_B.detach(), batch.labels_B, broken)
+                for means in (state.since_point, state.since_epoch) if len(mine) else ():
+                    means.update(sums, broken)
                 at.batch += 1
                 unseen.append(_Step(at.batch, at.update, rows, loss, norm, broken))
                 at.update += 1
@@ -157,39 +188,30 @@ def fit(
             save("last", {"update": at.update})
             training_seconds = time.perf_counter() - epoch_started
             with stop.immediately():
-                logits_N = predict_logits(model, validation, runtime)
-            if not logits_N.isfinite().all():
+                found = task.validate(at.update)
+            if not math.isfinite(found["loss"]):
                 raise _diverged("validation logits that are no numbers", at.update, config)
             learned = state.since_epoch.compute(processes.sum)
             if math.isnan(learned["loss"]):
                 raise _diverged("not one batch of the epoch could be used", at.update, config)
-            found_metrics = binary_metrics(logits_N, validation.labels_N)
-            journal.scalars("validation", found_metrics, at.update)
-            with stop.immediately():
-                observe(at.update, logits_N)
+            journal.scalars("validation", found, at.update)
             at.epoch, at.batch = epoch + 1, 0
+            shown = {name: found[name] for name in task.columns}
             at.history.append(
-                {
-                    "epoch": at.epoch,
-                    "update": at.update,
-                    "train/loss": learned["loss"],
-                    "train/accuracy": learned["accuracy"],
-                    "validation/loss": found_metrics["loss"],
-                    "validation/accuracy": found_metrics["accuracy"],
-                }
+                {"epoch": at.epoch, "update": at.update}
+                | {f"train/{name}": value for name, value in learned.items()}
+                | {f"validation/{name}": value for name, value in shown.items()}
             )
             journal.history(at.history)
             log.info(
-                "epoch %d: train loss %.4f accuracy %.4f, validation loss %.4f accuracy %.4f, "
-                "%.0f s, %.0f reviews/s",
-                *(at.epoch, learned["loss"], learned["accuracy"]),
-                *(found_metrics["loss"], found_metrics["accuracy"]),
+                "epoch %d: train %s, validation %s, %.0f s, %.0f reviews/s",
+                *(at.epoch, _in_words(learned), _in_words(shown)),
                 *(training_seconds, reviews_since_start / training_seconds),
             )
 
-            tagged = {f"validation/{name}": value for name, value in found_metrics.items()}
+            tagged = {f"validation/{name}": value for name, value in found.items()}
             tagged |= {"epoch": at.epoch, "update": at.update}
-            if not at.best or _rank(tagged) > _rank(at.best):
+            if not at.best or task.rank(tagged) > task.rank(at.best):
                 at.best, at.epochs_without_gain = tagged, 0
                 save("best", tagged)
             else:
@@ -248,7 +270,7 @@ class _Cadence:
         return due
 
 
-def _diverged(found: str, update: int, config: TrainConfig) -> UserError:
+def _diverged(found: str, update: int, config: RunConfig) -> UserError:
     return UserError(
         f"training diverged, update {update}: {found}; try a lower optimizer.learning_rate (now "
         f"{config.optimizer.learning_rate:g}), a lower optimizer.max_gradient_norm (now "
@@ -257,5 +279,5 @@ def _diverged(found: str, update: int, config: TrainConfig) -> UserError:
     )
 
 
-def _rank(metrics: dict[str, float]) -> tuple[float, float]:
-    return metrics["validation/accuracy"], -metrics["validation/loss"]
+def _in_words(figures: dict[str, float]) -> str:
+    return " ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in figures.items())

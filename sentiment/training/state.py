@@ -7,22 +7,21 @@ the optimizer's moments, the generators that dropout draws from, and the running
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sentiment.errors import UserError
-from sentiment.model.classifier import Classifier
-from sentiment.report.metrics import RunningMetrics
+from sentiment.report.metrics import RunningMeans
 from sentiment.report.run import is_event_file
 from sentiment.training.checkpoint import (
     FILES,
-    Checkpoint,
+    Saved,
     describe,
     parse_tensors,
     read_checkpoint,
@@ -60,6 +59,8 @@ class Progress:
     """What the word vectors covered when the run began."""
     data_sha256: dict[str, str] = field(default_factory=dict)
     """Hash of each split."""
+    took_ngrams_over: bool = False
+    """The n-grams are those of another run, and not learned from these reviews."""
     event_sizes: dict[str, int] = field(default_factory=dict)
     """Bytes of each TensorBoard file that belong to the run so far."""
 
@@ -68,7 +69,7 @@ class Progress:
 class Resumable:
     """A checkpoint that training can go on from."""
 
-    checkpoint: Checkpoint
+    checkpoint: Saved
     progress: Progress
     tensors: dict[str, Tensor]
     """Contents of `training_state.safetensors`."""
@@ -94,22 +95,24 @@ class TrainingState:
         model: on the device that it is trained on.
         optimizer: of its trained weights.
         progress: where to begin.
+        figures: names of what the training curves show.
         processes: that train together, each with a generator and figures of its own.
     """
 
     def __init__(
         self,
-        model: Classifier,
+        model: nn.Module,
         optimizer: torch.optim.Optimizer,
         progress: Progress,
+        figures: Sequence[str],
         processes: Processes = ALONE,
     ) -> None:
         self.model, self.optimizer, self.progress = model, optimizer, progress
         self._processes = processes
         self.device = next(model.parameters()).device
-        self.since_point = RunningMetrics(self.device)
+        self.since_point = RunningMeans(figures, self.device)
         """Figures since the last point of the training curves."""
-        self.since_epoch = RunningMetrics(self.device)
+        self.since_epoch = RunningMeans(figures, self.device)
         """Figures since the epoch began."""
 
     def tensors(self) -> dict[str, Tensor]:
@@ -170,8 +173,8 @@ class TrainingState:
     def _own(self) -> dict[str, Tensor]:
         """What every process has of its own."""
         own = {
-            "figures.since_point": self.since_point.sums_3,
-            "figures.since_epoch": self.since_epoch.sums_3,
+            "figures.since_point": self.since_point.sums,
+            "figures.since_epoch": self.since_epoch.sums,
             "generator.cpu": torch.get_rng_state(),
         }
         if self.device.type == "cuda":
@@ -196,7 +199,7 @@ def load_resumable(folder: Path) -> Resumable | None:
         try:
             manifest = Manifest(place, (*FILES, STATE, TENSORS))
             checkpoint = read_checkpoint(manifest)
-            progress = _read_progress(manifest)
+            progress = _read_progress(manifest, checkpoint.chosen_by)
             most_bytes = 2 * total_bytes(checkpoint.weights) + MOST_BYTES_BESIDE_MOMENTS
             tensors = parse_tensors(manifest.read(TENSORS, most_bytes), place / TENSORS)
             return Resumable(checkpoint, progress, tensors)
@@ -208,7 +211,7 @@ def load_resumable(folder: Path) -> Resumable | None:
     return None
 
 
-def _read_progress(manifest: Manifest) -> Progress:
+def _read_progress(manifest: Manifest, chosen_by: set[str]) -> Progress:
     path = manifest.folder / STATE
     content = manifest.read(STATE, MOST_BYTES_OF_PROGRESS)
     try:
@@ -216,7 +219,7 @@ def _read_progress(manifest: Manifest) -> Progress:
         if values.keys() != {field.name for field in fields(Progress)}:
             raise ValueError("it has other keys")
         progress = Progress(**values)
-        _check(progress)
+        _check(progress, chosen_by)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"{path} is no training state of this version: {one_line(error)}"
@@ -224,11 +227,13 @@ def _read_progress(manifest: Manifest) -> Progress:
     return progress
 
 
-def _check(progress: Progress) -> None:
+def _check(progress: Progress, chosen_by: set[str]) -> None:
     for counter in ("epoch", "batch", "update", "epochs_without_gain"):
         value = getattr(progress, counter)
         if type(value) is not int or not 0 <= value <= MOST_STEPS:
             raise ValueError(f"{counter} is no whole number from 0 to {MOST_STEPS}")
+    if type(progress.took_ngrams_over) is not bool:
+        raise ValueError("took_ngrams_over is neither true nor false")
     for name in ("history", "faults"):
         rows = getattr(progress, name)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -236,7 +241,7 @@ def _check(progress: Progress) -> None:
     for figures in (progress.best, progress.coverage, *progress.history):
         if not isinstance(figures, dict) or not all(map(_is_figure, figures.values())):
             raise ValueError("best, coverage or history holds something other than figures")
-    if progress.best and not progress.best.keys() >= {"validation/accuracy", "validation/loss"}:
+    if progress.best and not progress.best.keys() >= chosen_by:
         raise ValueError("best lacks the figures that the next epoch is compared with")
     if any(row.keys() != progress.history[0].keys() for row in progress.history):
         raise ValueError("the rows of history have different columns")

@@ -4,21 +4,29 @@ from torch import nn
 
 from sentiment.config import ModelConfig, Part, TrainConfig
 from sentiment.model.classifier import Classifier
-from sentiment.training.checkpoint import Checkpoint
+from sentiment.training.checkpoint import Checkpoint, Saved
+
+READS_INPUTS = ("left_to_right.0.weight_ih_l0", "right_to_left.0.weight_ih_l0")
+"""Weights of an encoder that multiply what it reads."""
 
 
-def adopt_settings(config: TrainConfig, source: TrainConfig) -> None:
+def adopt_settings(config: TrainConfig, source: Saved) -> None:
     """Take over what the loaded parts prescribe: the kind of tokenizer, and cell and sizes."""
     for name in ("model", "vocabulary_size", "min_frequency"):
-        setattr(config.tokenizer, name, getattr(source.tokenizer, name))
-    config.embeddings.dimension = source.embeddings.dimension
-    cell = ("cell", "bidirectional", "forget_bias")
-    for name in (*cell, "layers", "hidden_size", "ngrams", "ngrams_size"):
-        setattr(config.model, name, getattr(source.model, name))
+        setattr(config.tokenizer, name, getattr(source.config.tokenizer, name))
+    config.embeddings.dimension = source.config.embeddings.dimension
+    for name in ("cell", "bidirectional", "forget_bias", "layers", "hidden_size"):
+        setattr(config.model, name, getattr(source.config.model, name))
+    if isinstance(source, Checkpoint):
+        config.model.ngrams = source.config.model.ngrams
+        config.model.ngrams_size = source.config.model.ngrams_size
 
 
-def build_from(source: Checkpoint, config: ModelConfig) -> Classifier:
-    """A classifier with the embedding, n-grams and encoder of a checkpoint, and a new logit.
+def build_from(source: Saved, config: ModelConfig) -> Classifier:
+    """A classifier with the embedding and the encoder of a checkpoint, and a new logit.
+
+    The n-grams of another classifier come along. A language model has none; where the classifier is
+    to read some, the weights of their features are new.
 
     Args:
         source: gives the weights.
@@ -29,10 +37,15 @@ def build_from(source: Checkpoint, config: ModelConfig) -> Classifier:
     """
     loaded = source.build_model()
     model = Classifier(nn.Embedding(*loaded.embedding.weight.shape), config)
-    for part in Part:
-        state = getattr(loaded, part.value).state_dict()
-        getattr(model, part.value).load_state_dict(state)
-    if config.ngrams > 0:
+    model.embedding.load_state_dict(loaded.embedding.state_dict())
+    weights, places = loaded.encoder.state_dict(), model.encoder.state_dict()
+    for name in READS_INPUTS:
+        if name in weights:
+            # Word vectors come first.
+            places[name][:, : weights[name].shape[1]] = weights[name]
+            weights[name] = places[name]
+    model.encoder.load_state_dict(weights)
+    if isinstance(loaded, Classifier) and config.ngrams > 0:
         model.ngrams = loaded.ngrams
     return model
 

@@ -7,8 +7,9 @@ from sklearn import metrics as reference
 from sklearn.calibration import calibration_curve
 
 from sentiment.report.metrics import (
-    RunningMetrics,
+    RunningMeans,
     binary_metrics,
+    binary_sums,
     calibration,
     wilson_interval,
 )
@@ -76,18 +77,19 @@ def test_wilson_interval_holds_the_proportion(counts: tuple[int, int]) -> None:
     assert counts[0] / counts[1] - 1e-12 <= high <= 1 + 1e-12
 
 
-def test_running_metrics_weigh_batches_by_their_size() -> None:
-    running = RunningMetrics(torch.device("cpu"))
+def test_running_means_weigh_batches_by_their_size() -> None:
+    running, fine = RunningMeans(("loss", "accuracy"), torch.device("cpu")), torch.tensor(False)
     logits, labels = torch.tensor([0.4, -0.3, 0.2, 5.0]), torch.tensor([1.0, 1.0, 0.0, 1.0])
     for part in (slice(0, 3), slice(3, 4)):
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits[part], labels[part])
-        running.update(loss, logits[part], labels[part], torch.tensor(False))
+        running.update(binary_sums(loss, logits[part], labels[part]), fine)
     found = running.compute()
     expected = np.mean(np.log1p(np.exp(-np.where(labels == 1, logits, -logits))))
     assert found["loss"] == pytest.approx(expected, rel=1e-6)
     assert found["accuracy"] == 0.5
-    running.update(
-        torch.tensor(torch.inf), torch.tensor([-9.0]), torch.tensor([1.0]), torch.tensor(True)
-    )
-    running.update(torch.tensor(1.0), torch.tensor([9.0]), torch.tensor([1.0]), torch.tensor(False))
+    wrong = binary_sums(torch.tensor(torch.inf), torch.tensor([-9.0]), torch.tensor([1.0]))
+    running.update(wrong, torch.tensor(True))
+    right = binary_sums(torch.tensor(1.0), torch.tensor([9.0]), torch.tensor([1.0]))
+    running.update(right, fine)
     assert running.compute() == {"loss": 1.0, "accuracy": 1.0}
+    assert np.isnan(running.compute()["loss"])

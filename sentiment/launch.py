@@ -1,0 +1,55 @@
+"""How a command that trains is started: alone, or by `torchrun` as one of several processes."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sentiment import cli
+from sentiment.cli import Config
+from sentiment.errors import Interrupted, UserError
+from sentiment.resume import resolve_resume
+
+
+def launch(name: str, schema: type[Config], load: Callable[[], Callable[..., Any]]) -> None:
+    """Read the command line and run the pipeline, or do what the first process asks for.
+
+    Args:
+        name: of the command.
+        schema: of its settings.
+        load: imports the pipeline, and returns its `run`. It is called late, as torch and datasets
+            take seconds to import: `--help` and a mistyped setting do not wait.
+
+    Raises:
+        SystemExit: as `cli.run`; a further process ends with the exit code of the first, which says
+            why.
+    """
+    if int(os.environ.get("RANK", "0")) > 0:
+        _follow(load)
+    else:
+        cli.run(partial(_lead, load), name, schema, partial(resolve_resume, name, schema))
+
+
+def _lead(load: Callable[[], Callable[..., Any]], config: object, directory: Path) -> None:
+    run = load()
+    from sentiment.training.processes import joined
+
+    with joined() as processes:
+        processes.from_first((config, directory))
+        run(config, directory, processes)
+
+
+def _follow(load: Callable[[], Callable[..., Any]]) -> None:
+    run = load()
+    from sentiment.training.processes import joined
+
+    try:
+        with joined() as processes:
+            config, directory = processes.from_first(None)
+            run(config, directory, processes)
+    except UserError:
+        sys.exit(2)
+    except Interrupted as stop:
+        sys.exit(128 + stop.number)

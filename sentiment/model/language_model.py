@@ -1,0 +1,143 @@
+"""Two language models in one encoder: each direction predicts the token that it has not read yet.
+
+Shapes: T time, B batch, E width of a word vector, H hidden size of one direction, V vocabulary,
+M predicted tokens of a batch, K sampled tokens.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, linear, softplus
+
+from sentiment.config import EncoderConfig
+from sentiment.model.encoder import Encoder, SharedDropout
+
+
+class Predictions(NamedTuple):
+    """What one direction makes of a batch.
+
+    Attributes:
+        states_ME: to be compared with word vectors.
+        targets_M: int64, the tokens to be predicted.
+    """
+
+    states_ME: Tensor
+    targets_M: Tensor
+
+
+class LanguageModel(nn.Module):
+    """An encoder whose directions do not see each other, and word vectors to predict with.
+
+    From left to right the output at a token predicts the next one, from right to left the one
+    before, so both learn from the whole review in one pass. Above the first layer a bidirectional
+    encoder would read the token to be predicted in the states of the other direction; so the
+    weights between directions are zero and stay it (`separate_directions`). A classifier that takes
+    the encoder over computes the very same states at first, and learns those weights, too.
+
+    Predicted tokens share their vectors with those that are read (Press & Wolf, 2017; Inan et al.,
+    2017), behind a projection of the states that each direction has of its own.
+
+    Args:
+        embedding: `[V, E]`.
+        config: sizes of the encoder, and dropout.
+    """
+
+    def __init__(self, embedding: nn.Embedding, config: EncoderConfig) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.embedding_dropout = SharedDropout(config.embedding_dropout)
+        self.encoder = Encoder(
+            embedding.embedding_dim,
+            config.hidden_size,
+            config.layers,
+            config.dropout,
+            config.cell,
+            config.bidirectional,
+            config.forget_bias,
+        )
+        separate_directions(self.encoder)
+        self.dropout = SharedDropout(config.dropout)
+        self.projections = nn.ModuleList(
+            nn.Linear(config.hidden_size, embedding.embedding_dim) for _ in self.encoder.directions
+        )
+        self.bias_V = nn.Parameter(torch.zeros(embedding.num_embeddings))
+
+    def forward(self, ids_TB: Tensor, lengths_B: Tensor) -> list[Predictions]:
+        """States to predict the tokens of a batch with, for each direction.
+
+        Args:
+            ids_TB: int64 token ids.
+            lengths_B: int64 lengths, 1 to T; all tokens of a review but one are predicted.
+        """
+        x_TBE = self.embedding_dropout(self.embedding(ids_TB))
+        outputs_TBH, _ = self.encoder(x_TBE, lengths_B)
+        outputs_TBH = self.dropout(outputs_TBH)
+        time_T1 = torch.arange(len(ids_TB), device=ids_TB.device).unsqueeze(1)
+        is_last_or_past_TB = time_T1 >= lengths_B - 1
+        has_next_TB = ~is_last_or_past_TB[:-1]
+        states = outputs_TBH.split(self.encoder.hidden_size, dim=2)
+        read = (states[0][:-1], *(state[1:] for state in states[1:]))
+        targets = (ids_TB[1:], ids_TB[:-1])
+        return [
+            Predictions(projection(state_TBH[has_next_TB]), target_TB[has_next_TB])
+            for projection, state_TBH, target_TB in zip(
+                self.projections, read, targets, strict=False
+            )
+        ]
+
+    def loss(self, predictions: Predictions) -> Tensor:
+        """Mean cross entropy of the predictions among all tokens of the vocabulary."""
+        logits_MV = linear(predictions.states_ME, self.embedding.weight, self.bias_V)
+        return cross_entropy(logits_MV.float(), predictions.targets_M)
+
+    def sampled_loss(
+        self, predictions: Predictions, sampled_K: Tensor, log_expected_V: Tensor
+    ) -> Tensor:
+        """Mean cross entropy of the predictions among the right tokens and some others.
+
+        The logarithm of how often a token is expected among the sampled ones is taken off its
+        logit, which makes up for its being there so often (Jean et al., 2015, section 3; Bengio &
+        Senecal, 2008). A sampled token that is the right one does not count against itself.
+
+        Args:
+            predictions: of one direction.
+            sampled_K: int64 tokens, the same for all predictions.
+            log_expected_V: logarithm of how often each token is expected in `sampled_K`.
+        """
+        states_ME, targets_M = predictions
+        offset_V = self.bias_V - log_expected_V
+        right_M = (states_ME * self.embedding(targets_M)).sum(1) + offset_V[targets_M]
+        others_MK = linear(states_ME, self.embedding(sampled_K), offset_V[sampled_K])
+        column_V = torch.full_like(offset_V, -1, dtype=torch.int64)
+        column_V[sampled_K] = torch.arange(len(sampled_K), device=sampled_K.device)
+        column_M = column_V[targets_M]
+        (hit_R,) = (column_M >= 0).nonzero(as_tuple=True)
+        others_MK = others_MK.index_put((hit_R, column_M[hit_R]), others_MK.new_tensor(-torch.inf))
+        others_M = others_MK.logsumexp(dim=1)
+        return softplus(others_M - right_M).mean()
+
+
+def separate_directions(encoder: Encoder) -> None:
+    """Set the weights between the directions of an encoder to zero, and keep them there.
+
+    Above the first layer, the inputs of a direction are the outputs of both below it.
+    """
+    if not encoder.bidirectional:
+        return
+    size = encoder.hidden_size
+    for others, layers in (
+        (slice(size, None), encoder.left_to_right[1:]),
+        (slice(0, size), encoder.right_to_left[1:]),
+    ):
+        for layer in layers:
+            weight_GE = layer.get_parameter("weight_ih_l0")
+            with torch.no_grad():
+                weight_GE[:, others] = 0
+            weight_GE.register_hook(lambda gradient_GE, at=others: _zero(gradient_GE, at))
+
+
+def _zero(gradient_GE: Tensor, columns: slice) -> Tensor:
+    gradient_GE = gradient_GE.clone()
+    gradient_GE[:, columns] = 0
+    return gradient_GE

@@ -1,0 +1,125 @@
+"""The task of predicting the words of texts, as the training loop sees it.
+
+Shapes: M predicted tokens, K sampled tokens, V vocabulary.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sentiment.config import PretrainConfig
+from sentiment.data.batches import pad, send, sorted_batches
+from sentiment.data.encoded import EncodedTexts
+from sentiment.model.language_model import LanguageModel, Predictions
+from sentiment.training.loop import Rows, Step
+from sentiment.training.runtime import Runtime
+
+HELD_OUT = 500
+"""Texts that perplexity is computed of, at most: of IMDB some 130,000 tokens, of which the mean loss
+is known to one hundredth."""
+POWER = 0.75
+"""Of a token's count: so often is it sampled (Mikolov et al., 2013)."""
+BATCH_SIZE, MAX_TOKENS, MAX_PREDICTIONS = 32, 16_384, 2048
+
+
+class Language:
+    """Learns to predict the next and the previous token; the best epoch has the lowest loss.
+
+    Args:
+        model: that learns.
+        train: texts to learn from.
+        held_out: texts that choose the best epoch.
+        config: the run's settings.
+        runtime: device, precision and processes.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        train: EncodedTexts,
+        held_out: EncodedTexts,
+        config: PretrainConfig,
+        runtime: Runtime,
+    ) -> None:
+        self.model, self.train, self.held_out = model, train, held_out
+        self.lengths_N = train.lengths_N.numpy()
+        directions = tuple(model.encoder.directions)
+        self.figures = ("loss", *(f"loss_{name}" for name in directions))
+        self.columns = ("loss", *(f"perplexity_{name}" for name in directions))
+        self._runtime, self._samples = runtime, config.language.samples
+        counts_V = torch.bincount(train.ids, minlength=model.embedding.num_embeddings)
+        weight_V = counts_V.clamp(min=1).double().pow(POWER).to(runtime.device)
+        self._probability_V = weight_V / weight_V.sum()
+
+    def size(self, rows: Rows) -> int:
+        """The number of predicted tokens, or 1 where there is none."""
+        return max(1, int((self.lengths_N[rows] - 1).sum()))
+
+    def step(self, learner: nn.Module, rows: Rows) -> Step:
+        """Cross entropy of the tokens of these texts, a mean over tokens and directions."""
+        with self._runtime.autocast():
+            predicted = learner(*self._pad(self.train, rows))
+        losses = torch.stack(self._losses(predicted))
+        loss, number = losses.mean(), losses.new_tensor(self.size(rows))
+        means = torch.cat([torch.stack([loss]), losses]).detach()
+        return Step(loss, torch.cat([means * number, torch.stack([number])]))
+
+    def observe(self, update: int) -> None:
+        """Look at nothing: curves say all."""
+
+    def validate(self, update: int) -> dict[str, float]:
+        """Perplexity among the whole vocabulary, for each direction, and the mean loss."""
+        self.model.eval()
+        lengths_N = self.held_out.lengths_N.numpy()
+        # Every so many of them by length, so that few are as long as all.
+        order = np.argsort(lengths_N, kind="stable")
+        rows = np.sort(order[:: max(1, math.ceil(len(order) / HELD_OUT))])
+        batches = self._runtime.processes.share(
+            [rows[batch] for batch in sorted_batches(lengths_N[rows], BATCH_SIZE, MAX_TOKENS)]
+        )
+        sums = torch.zeros(len(self.figures), dtype=torch.float64, device=self._runtime.device)
+        with torch.inference_mode(), self._runtime.autocast():
+            for batch in batches:
+                predicted = self.model(*self._pad(self.held_out, batch))
+                for direction, predictions in enumerate(predicted):
+                    for part in _parts(predictions):
+                        number = len(part.targets_M)
+                        sums[1 + direction] += self.model.loss(part) * number
+                sums[0] += len(predicted[0].targets_M)
+        number, *totals = self._runtime.processes.sum(sums).tolist()
+        losses = [total / number if number else math.nan for total in totals]
+        perplexities = {
+            name: math.exp(min(loss, 700))
+            for name, loss in zip(self.columns[1:], losses, strict=True)
+        }
+        return {"loss": sum(losses) / len(losses), "tokens": number} | perplexities
+
+    def rank(self, figures: dict[str, float]) -> tuple[float, ...]:
+        """The loss, negative."""
+        return (-figures["validation/loss"],)
+
+    def _pad(self, texts: EncodedTexts, rows: Rows) -> tuple[Tensor, Tensor]:
+        ids_TB, lengths_B = pad(texts, rows)
+        return send(ids_TB, self._runtime.device), send(lengths_B, self._runtime.device)
+
+    def _losses(self, predicted: Sequence[Predictions]) -> list[Tensor]:
+        if self._samples is None:
+            return [self.model.loss(predictions) for predictions in predicted]
+        drawn = torch.multinomial(self._probability_V, self._samples, replacement=True)
+        sampled_K = drawn.unique()
+        # How likely a token is among those drawn, however often.
+        expected_V = -torch.expm1(self._samples * torch.log1p(-self._probability_V))
+        log_expected_V = expected_V.log().float()
+        return [
+            self.model.sampled_loss(predictions, sampled_K, log_expected_V)
+            for predictions in predicted
+        ]
+
+
+def _parts(predictions: Predictions) -> list[Predictions]:
+    """So few at once that their logits among a whole vocabulary take little memory."""
+    states, targets = (tensor.split(MAX_PREDICTIONS) for tensor in predictions)
+    return [Predictions(*part) for part in zip(states, targets, strict=True)]
