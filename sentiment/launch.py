@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sentiment import cli
-from sentiment.cli import Config
 from sentiment.errors import Interrupted, UserError
-from sentiment.resume import resolve_resume
+from sentiment.resume import Config, resolve_resume
 
 
 def launch(name: str, schema: type[Config], load: Callable[[], Callable[..., Any]]) -> None:

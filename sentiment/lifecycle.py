@@ -90,7 +90,7 @@ def record_environment(
 
 def saver(
     directory: Path,
-    state: TrainingState,
+    state: TrainingState[Any],
     tokenizer: Tokenizer,
     config: RunConfig,
     journal: Journal,

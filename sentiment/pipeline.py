@@ -179,7 +179,7 @@ def begin(
     data: Data,
     source: Saved | None,
     vectors: Path | None,
-) -> TrainingState:
+) -> TrainingState[Classifier]:
     """The state of a run that has not trained yet.
 
     Args:
@@ -216,7 +216,9 @@ def begin(
     return state
 
 
-def go_on(config: TrainConfig, runtime: Runtime, data: Data, resumed: Resumable) -> TrainingState:
+def go_on(
+    config: TrainConfig, runtime: Runtime, data: Data, resumed: Resumable
+) -> TrainingState[Classifier]:
     """The state in which a run stopped.
 
     Raises:
@@ -246,7 +248,7 @@ def _with_ngrams(
 
 def _state(
     config: TrainConfig, runtime: Runtime, model: Classifier, progress: Progress
-) -> TrainingState:
+) -> TrainingState[Classifier]:
     freeze(model, config.model.freeze)
     model.to(runtime.device)
     optimizer = build_optimizer(model, config.optimizer)
@@ -254,7 +256,11 @@ def _state(
 
 
 def _train_and_test(
-    config: TrainConfig, runtime: Runtime, data: Data, state: TrainingState, directory: Path
+    config: TrainConfig,
+    runtime: Runtime,
+    data: Data,
+    state: TrainingState[Classifier],
+    directory: Path,
 ) -> dict[str, float]:
     """Train, score the test reviews once, and write the figures, which are returned."""
     progress, silent = state.progress, not runtime.processes.is_first

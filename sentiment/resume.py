@@ -149,9 +149,7 @@ def _find_unfinished(
     return None
 
 
-def _require_same_result(
-    job: str, schema: type[Config], run: Path, overrides: list[str]
-) -> None:
+def _require_same_result(job: str, schema: type[Config], run: Path, overrides: list[str]) -> None:
     asked = flatten(cli.compose_config(job, schema, overrides))
     was = flatten(_load_requested(schema, run))
     for name in sorted(asked.keys() - {"resume", CACHE, *REVIEWS}):

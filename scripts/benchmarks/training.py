@@ -23,6 +23,7 @@ from sentiment.config import TrainConfig
 from sentiment.data.encoded import EncodedReviews
 from sentiment.model.classifier import Classifier
 from sentiment.report.journal import Journal
+from sentiment.training.classification import Classification
 from sentiment.training.loop import fit
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.runtime import Runtime, seed_everything
@@ -46,7 +47,8 @@ def train_pipeline(reviews: EncodedReviews, config: TrainConfig, runtime: Runtim
     assert config.embeddings.dimension is not None
     embedding = nn.Embedding(config.tokenizer.vocabulary_size, config.embeddings.dimension)
     model = Classifier(embedding, config.model)
-    state = TrainingState(model, build_optimizer(model, config.optimizer), Progress())
+    optimizer = build_optimizer(model, config.optimizer)
+    state = TrainingState(model, optimizer, Progress(), Classification.figures)
     labels_N = reviews.labels_N
     one_each = reviews.select(np.array([int(labels_N.argmin()), int(labels_N.argmax())]))
 
@@ -55,7 +57,8 @@ def train_pipeline(reviews: EncodedReviews, config: TrainConfig, runtime: Runtim
 
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder)) as journal:
         started = time.perf_counter()
-        fit(state, reviews, one_each, config, runtime, journal, save=ignore, observe=ignore)
+        task = Classification(model, reviews, one_each, config, runtime, observe=ignore)
+        fit(state, task, config, runtime, journal, save=ignore)
         return time.perf_counter() - started
 
 

@@ -4,6 +4,7 @@ Shapes: T time, B batch, E width of a word vector, H hidden size of one directio
 M predicted tokens of a batch, K sampled tokens.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -134,10 +135,12 @@ def separate_directions(encoder: Encoder) -> None:
             weight_GE = layer.get_parameter("weight_ih_l0")
             with torch.no_grad():
                 weight_GE[:, others] = 0
-            weight_GE.register_hook(lambda gradient_GE, at=others: _zero(gradient_GE, at))
+            weight_GE.register_hook(  # type: ignore[no-untyped-call]
+                partial(_without, columns=others)
+            )
 
 
-def _zero(gradient_GE: Tensor, columns: slice) -> Tensor:
+def _without(gradient_GE: Tensor, columns: slice) -> Tensor:
     gradient_GE = gradient_GE.clone()
     gradient_GE[:, columns] = 0
     return gradient_GE

@@ -28,8 +28,10 @@ CARD = "README.md"
 SPLITS = ("validation", "test")
 COLUMNS = ("accuracy", "accuracy_low", "accuracy_high", "loss", "f1", "auroc")
 HUB_METRICS = {"accuracy": "accuracy", "f1": "f1", "auroc": "roc_auc"}
-GROUPS = ("seed", "split", "tokenizer", "embeddings", "model", "language", "objective")
-GROUPS += ("optimizer", "trainer")
+GROUPS = (
+    *("seed", "split", "tokenizer", "embeddings", "model", "language", "objective"),
+    *("optimizer", "trainer"),
+)
 """Settings that the weights depend on."""
 PLACES = ("tokenizer.path", "embeddings.path", "embeddings.url")
 

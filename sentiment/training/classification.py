@@ -31,8 +31,8 @@ class Classification:
             may look at the model, and must leave it and every random state as they are.
     """
 
-    figures = ("loss", "accuracy")
-    columns = ("loss", "accuracy")
+    figures: tuple[str, ...] = ("loss", "accuracy")
+    columns: tuple[str, ...] = ("loss", "accuracy")
 
     def __init__(
         self,

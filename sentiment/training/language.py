@@ -18,8 +18,8 @@ from sentiment.training.loop import Rows, Step
 from sentiment.training.runtime import Runtime
 
 HELD_OUT = 500
-"""Texts that perplexity is computed of, at most: of IMDB some 130,000 tokens, of which the mean loss
-is known to one hundredth."""
+"""Texts that perplexity is computed of, at most: some 130,000 tokens of IMDB, whose mean loss is
+known to one hundredth."""
 POWER = 0.75
 """Of a token's count: so often is it sampled (Mikolov et al., 2013)."""
 BATCH_SIZE, MAX_TOKENS, MAX_PREDICTIONS = 32, 16_384, 2048
@@ -109,7 +109,7 @@ class Language:
         if self._samples is None:
             return [self.model.loss(predictions) for predictions in predicted]
         drawn = torch.multinomial(self._probability_V, self._samples, replacement=True)
-        sampled_K = drawn.unique()
+        sampled_K = torch.unique(drawn)
         # How likely a token is among those drawn, however often.
         expected_V = -torch.expm1(self._samples * torch.log1p(-self._probability_V))
         log_expected_V = expected_V.log().float()
@@ -121,5 +121,5 @@ class Language:
 
 def _parts(predictions: Predictions) -> list[Predictions]:
     """So few at once that their logits among a whole vocabulary take little memory."""
-    states, targets = (tensor.split(MAX_PREDICTIONS) for tensor in predictions)
+    states, targets = (torch.split(tensor, MAX_PREDICTIONS) for tensor in predictions)
     return [Predictions(*part) for part in zip(states, targets, strict=True)]

@@ -1,6 +1,6 @@
 """The training loop, whatever is learned.
 
-It is given texts to learn from and a task, which validates on other texts, and nothing else; so what
+It is given a task, which learns from some texts and validates on others, and nothing else; so what
 it chooses is chosen without a look at the test set.
 """
 
@@ -79,7 +79,7 @@ class Task(Protocol):
 
 
 def fit(
-    state: TrainingState,
+    state: TrainingState[Any],
     task: Task,
     config: RunConfig,
     runtime: Runtime,
@@ -136,7 +136,7 @@ def fit(
                 loss, sums = task.step(learner, mine if len(mine) else rows[:1])
                 # Gradients are averaged over processes: each counts as much as its texts do.
                 share = task.size(mine) * processes.count / task.size(rows)
-                (loss * share).backward()
+                (loss * share).backward()  # type: ignore[no-untyped-call]
                 norm = clip_grad_norm_(model.parameters(), config.optimizer.max_gradient_norm)
                 loss = loss.detach()
                 broken = processes.any_on_device(~(loss + norm).isfinite())
@@ -188,15 +188,15 @@ def fit(
             save("last", {"update": at.update})
             training_seconds = time.perf_counter() - epoch_started
             with stop.immediately():
-                found = task.validate(at.update)
-            if not math.isfinite(found["loss"]):
+                validated = task.validate(at.update)
+            if not math.isfinite(validated["loss"]):
                 raise _diverged("validation logits that are no numbers", at.update, config)
             learned = state.since_epoch.compute(processes.sum)
             if math.isnan(learned["loss"]):
                 raise _diverged("not one batch of the epoch could be used", at.update, config)
-            journal.scalars("validation", found, at.update)
+            journal.scalars("validation", validated, at.update)
             at.epoch, at.batch = epoch + 1, 0
-            shown = {name: found[name] for name in task.columns}
+            shown = {name: validated[name] for name in task.columns}
             at.history.append(
                 {"epoch": at.epoch, "update": at.update}
                 | {f"train/{name}": value for name, value in learned.items()}
@@ -209,7 +209,7 @@ def fit(
                 *(training_seconds, reviews_since_start / training_seconds),
             )
 
-            tagged = {f"validation/{name}": value for name, value in found.items()}
+            tagged = {f"validation/{name}": value for name, value in validated.items()}
             tagged |= {"epoch": at.epoch, "update": at.update}
             if not at.best or task.rank(tagged) > task.rank(at.best):
                 at.best, at.epochs_without_gain = tagged, 0

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from sentiment.config import Device, Kernel, Precision, RuntimeConfig, TrainConfig
+from sentiment.config import Device, Kernel, Precision, RunConfig, RuntimeConfig, flatten
 from sentiment.errors import UserError
 from sentiment.model.kernel import load_kernel
 from sentiment.training.processes import ALONE, Processes
@@ -22,6 +22,13 @@ from sentiment.training.processes import ALONE, Processes
 log = logging.getLogger(__name__)
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3)
+
+
+TAKE_MEMORY = (
+    *("data.max_tokens_per_batch", "trainer.batch_size", "tokenizer.max_length"),
+    *("model.hidden_size", "model.ngrams", "language.samples"),
+)
+"""Settings, by which to lower first."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ def seed_everything(seed: int, rank: int = 0) -> None:
 
 
 @contextlib.contextmanager
-def memory_advice(config: TrainConfig) -> Iterator[None]:
+def memory_advice(config: RunConfig) -> Iterator[None]:
     """Say what to lower where memory runs out.
 
     Raises:
@@ -99,13 +106,9 @@ def memory_advice(config: TrainConfig) -> Iterator[None]:
         on_gpu = isinstance(error, torch.OutOfMemoryError)
         if not on_gpu and isinstance(error, RuntimeError) and "allocate memory" not in str(error):
             raise
-        raise UserError(
-            f"out of {'GPU ' if on_gpu else ''}memory; lower data.max_tokens_per_batch (now "
-            f"{config.data.max_tokens_per_batch}), trainer.batch_size (now "
-            f"{config.trainer.batch_size}), tokenizer.max_length (now "
-            f"{config.tokenizer.max_length}), model.hidden_size (now {config.model.hidden_size}) "
-            f"or model.ngrams (now {config.model.ngrams})"
-        ) from error
+        now = flatten(config)
+        advice = ", ".join(f"{name} (now {now[name]})" for name in TAKE_MEMORY if name in now)
+        raise UserError(f"out of {'GPU ' if on_gpu else ''}memory; lower {advice}") from error
 
 
 def describe_environment(runtime: Runtime) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import safetensors.torch
 import torch
@@ -31,6 +31,8 @@ from sentiment.training.folder import Manifest, existing_versions, one_line, to_
 from sentiment.training.processes import ALONE, Processes
 
 log = logging.getLogger(__name__)
+
+Model = TypeVar("Model", bound=nn.Module)
 
 STATE, TENSORS = "training_state.json", "training_state.safetensors"
 MOST_BYTES_OF_PROGRESS = 20_000_000
@@ -88,7 +90,7 @@ class Resumable:
                 )
 
 
-class TrainingState:
+class TrainingState(Generic[Model]):
     """A model, its optimizer, and how far they are.
 
     Args:
@@ -101,7 +103,7 @@ class TrainingState:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Model,
         optimizer: torch.optim.Optimizer,
         progress: Progress,
         figures: Sequence[str],
@@ -211,7 +213,7 @@ def load_resumable(folder: Path) -> Resumable | None:
     return None
 
 
-def _read_progress(manifest: Manifest, chosen_by: set[str]) -> Progress:
+def _read_progress(manifest: Manifest, chosen_by: frozenset[str]) -> Progress:
     path = manifest.folder / STATE
     content = manifest.read(STATE, MOST_BYTES_OF_PROGRESS)
     try:
@@ -227,7 +229,7 @@ def _read_progress(manifest: Manifest, chosen_by: set[str]) -> Progress:
     return progress
 
 
-def _check(progress: Progress, chosen_by: set[str]) -> None:
+def _check(progress: Progress, chosen_by: frozenset[str]) -> None:
     for counter in ("epoch", "batch", "update", "epochs_without_gain"):
         value = getattr(progress, counter)
         if type(value) is not int or not 0 <= value <= MOST_STEPS:

@@ -72,10 +72,12 @@ class Mutation:
     apply: Callable[[Path], None]
 
 
-def new_state() -> TrainingState:
+def new_state() -> TrainingState[Classifier]:
     torch.manual_seed(0)
     model = Classifier(nn.Embedding(TOKENIZER.get_vocab_size(), 3), CONFIG.model)
-    return TrainingState(model, build_optimizer(model, CONFIG.optimizer), Progress())
+    return TrainingState(
+        model, build_optimizer(model, CONFIG.optimizer), Progress(), ("loss", "accuracy")
+    )
 
 
 def write_valid(folder: Path) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ from sentiment.errors import Interrupted, UserError
 from sentiment.model.classifier import Classifier
 from sentiment.report.journal import Journal
 from sentiment.training import loop
+from sentiment.training.classification import Classification
 from sentiment.training.inference import predict_logits
 from sentiment.training.loop import fit
 from sentiment.training.optimizer import build_optimizer
@@ -50,7 +51,7 @@ class Saved(NamedTuple):
 
 def run(
     directory: Path, *overrides: str, saved: list[Saved] | None = None
-) -> tuple[TrainingState, list[Saved]]:
+) -> tuple[TrainingState[Classifier], list[Saved]]:
     config: TrainConfig = compose_train(
         "data=sample",
         "embeddings.dimension=8",
@@ -63,14 +64,16 @@ def run(
     seed_everything(config.seed)
     directory.mkdir(exist_ok=True)
     model = Classifier(nn.Embedding(20, 8), config.model)
-    state = TrainingState(model, build_optimizer(model, config.optimizer), Progress())
+    optimizer = build_optimizer(model, config.optimizer)
+    state = TrainingState(model, optimizer, Progress(), Classification.figures)
     saved = [] if saved is None else saved
 
     def save(name: str, metrics: dict[str, float]) -> None:
         saved.append(Saved(name, state.progress.update, metrics.get("validation/accuracy")))
 
     with Journal(directory) as journal:
-        fit(state, TRAIN, VALIDATION, config, CPU, journal, save, lambda *_: None)
+        task = Classification(model, TRAIN, VALIDATION, config, CPU, lambda *_: None)
+        fit(state, task, config, CPU, journal, save)
     return state, saved
 
 
@@ -238,7 +241,7 @@ class _Looks(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def run_ahead(directory: Path, *overrides: str) -> tuple[TrainingState, int]:
+def run_ahead(directory: Path, *overrides: str) -> tuple[TrainingState[Classifier], int]:
     """Train as on a GPU, which is looked at now and then only; count the looks."""
     with pytest.MonkeyPatch.context() as patch, _Looks() as looks:
         patch.setattr(loop, "runs_ahead", lambda _: True)

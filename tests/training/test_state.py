@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
+from sentiment.report.metrics import binary_sums
 from sentiment.text.tokenizer import train_tokenizer
 from sentiment.training.checkpoint import FILES, save_checkpoint
 from sentiment.training.folder import MANIFEST
@@ -21,16 +22,17 @@ CONFIG = compose_train(
     *("model.dropout=0.5", "model.embedding_dropout=0.5", "model.word_dropout=0.5"),
     "tokenizer.min_frequency=1",
 )
+FIGURES = ("loss", "accuracy")
 TOKENIZER = train_tokenizer([["a fine film"]], CONFIG.tokenizer)
 
 
-def new_state() -> TrainingState:
+def new_state() -> TrainingState[Classifier]:
     torch.manual_seed(0)
     model = Classifier(nn.Embedding(TOKENIZER.get_vocab_size(), 3), CONFIG.model)
-    return TrainingState(model, build_optimizer(model, CONFIG.optimizer), Progress())
+    return TrainingState(model, build_optimizer(model, CONFIG.optimizer), Progress(), FIGURES)
 
 
-def learn(state: TrainingState, updates: int) -> list[Tensor]:
+def learn(state: TrainingState[Classifier], updates: int) -> list[Tensor]:
     """Losses of further updates, dropout and all."""
     ids_TB, lengths_B = torch.tensor([[2, 3], [3, 4], [4, 0]]), torch.tensor([3, 2])
     labels_B = torch.tensor([0.0, 1.0])
@@ -44,23 +46,23 @@ def learn(state: TrainingState, updates: int) -> list[Tensor]:
         state.progress.update += 1
         fine = torch.tensor(False)
         for figures in (state.since_point, state.since_epoch):
-            figures.update(loss.detach(), logits_B.detach(), labels_B, fine)
+            figures.update(binary_sums(loss.detach(), logits_B.detach(), labels_B), fine)
         losses.append(loss.detach())
     return losses
 
 
-def save(state: TrainingState, place: Path, keep: int = 2) -> None:
+def save(state: TrainingState[Classifier], place: Path, keep: int = 2) -> None:
     figures = {"update": state.progress.update}
     save_checkpoint(
         place, state.model, TOKENIZER, CONFIG, figures, state.files(state.tensors()), keep
     )
 
 
-def restored(place: Path) -> TrainingState:
+def restored(place: Path) -> TrainingState[Classifier]:
     saved = load_resumable(place)
     assert saved is not None
     model = copy.deepcopy(saved.checkpoint.build_model())
-    state = TrainingState(model, build_optimizer(model, CONFIG.optimizer), saved.progress)
+    state = TrainingState(model, build_optimizer(model, CONFIG.optimizer), saved.progress, FIGURES)
     state.restore(saved)
     return state
 
@@ -105,19 +107,20 @@ class SecondOfTwo(Processes):
 def test_each_process_gets_back_what_was_its_own(tmp_path: Path) -> None:
     two, state = SecondOfTwo(rank=1, count=2), new_state()
     learn(state, 3)
-    second = TrainingState(state.model, state.optimizer, state.progress, two)
-    second.since_epoch.sums_3.copy_(state.since_epoch.sums_3)
+    second = TrainingState(state.model, state.optimizer, state.progress, FIGURES, two)
+    second.since_epoch.sums.copy_(state.since_epoch.sums)
     save(second, tmp_path / "last")
     drawn = torch.rand(5)
 
     saved = load_resumable(tmp_path / "last")
     assert saved is not None
     model = copy.deepcopy(saved.checkpoint.build_model())
-    again = TrainingState(model, build_optimizer(model, CONFIG.optimizer), saved.progress, two)
+    optimizer = build_optimizer(model, CONFIG.optimizer)
+    again = TrainingState(model, optimizer, saved.progress, FIGURES, two)
     again.restore(saved)
     assert torch.equal(torch.rand(5), drawn)
-    assert torch.equal(again.since_epoch.sums_3, state.since_epoch.sums_3)
-    alone = TrainingState(model, build_optimizer(model, CONFIG.optimizer), saved.progress)
+    assert torch.equal(again.since_epoch.sums, state.since_epoch.sums)
+    alone = TrainingState(model, build_optimizer(model, CONFIG.optimizer), saved.progress, FIGURES)
     with pytest.raises(UserError, match=r"in as many processes \(now 1\)"):
         alone.restore(saved)
 
@@ -166,7 +169,7 @@ def test_a_state_of_another_model_is_refused(place: Path) -> None:
     assert saved is not None
     other = compose_train("data=sample", "model.hidden_size=5", "embeddings.dimension=3")
     model = Classifier(nn.Embedding(TOKENIZER.get_vocab_size(), 3), other.model)
-    state = TrainingState(model, build_optimizer(model, other.optimizer), saved.progress)
+    state = TrainingState(model, build_optimizer(model, other.optimizer), saved.progress, FIGURES)
     with pytest.raises(UserError, match=rf"{TENSORS}: optimizer\..* expected float32"):
         state.restore(saved)
 
