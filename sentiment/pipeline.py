@@ -98,7 +98,7 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
     if config.init_from is not None and resumed is None:
         config.init_from = os.path.abspath(os.path.expanduser(config.init_from))
         source = load_any(Path(config.init_from))
-        adopt_settings(config, source)
+        adopt_settings(config, source.config)
     settle_places(config, runtime)
 
     with memory_advice(config):

@@ -2,24 +2,24 @@
 
 from torch import nn
 
-from sentiment.config import ModelConfig, Part, TrainConfig
+from sentiment.config import ModelConfig, Part, PretrainConfig, TrainConfig
 from sentiment.model.classifier import Classifier
-from sentiment.training.checkpoint import Checkpoint, Saved
+from sentiment.training.checkpoint import Saved
 
 READS_INPUTS = ("left_to_right.0.weight_ih_l0", "right_to_left.0.weight_ih_l0")
 """Weights of an encoder that multiply what it reads."""
 
 
-def adopt_settings(config: TrainConfig, source: Saved) -> None:
+def adopt_settings(config: TrainConfig, source: TrainConfig | PretrainConfig) -> None:
     """Take over what the loaded parts prescribe: the kind of tokenizer, and cell and sizes."""
     for name in ("model", "vocabulary_size", "min_frequency"):
-        setattr(config.tokenizer, name, getattr(source.config.tokenizer, name))
-    config.embeddings.dimension = source.config.embeddings.dimension
+        setattr(config.tokenizer, name, getattr(source.tokenizer, name))
+    config.embeddings.dimension = source.embeddings.dimension
     for name in ("cell", "bidirectional", "forget_bias", "layers", "hidden_size"):
-        setattr(config.model, name, getattr(source.config.model, name))
-    if isinstance(source, Checkpoint):
-        config.model.ngrams = source.config.model.ngrams
-        config.model.ngrams_size = source.config.model.ngrams_size
+        setattr(config.model, name, getattr(source.model, name))
+    if isinstance(source, TrainConfig):
+        config.model.ngrams = source.model.ngrams
+        config.model.ngrams_size = source.model.ngrams_size
 
 
 def build_from(source: Saved, config: ModelConfig) -> Classifier:

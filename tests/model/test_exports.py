@@ -23,7 +23,9 @@ Compute = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.floa
 def classifier(cell: Cell, ngrams: int, bidirectional: bool = True) -> Classifier:
     """One of every pooling; of the n-grams of its few words many are known."""
     torch.manual_seed(0)
-    config = ModelConfig(2, 8, list(Pooling), 0.1, 0.5, 0.3, freeze=[], ngrams=ngrams)
+    config = ModelConfig(
+        2, 8, 0.5, 0.3, pooling=list(Pooling), word_dropout=0.1, freeze=[], ngrams=ngrams
+    )
     config.ngrams_size, config.cell, config.bidirectional = 30, cell, bidirectional
     model = Classifier(nn.Embedding(VOCABULARY, 5), config).eval()
     for name, weight in model.named_parameters():

@@ -47,7 +47,7 @@ def save(place: Path, version: int, keep: int) -> None:
         nn.init.constant_(weight, version)
     optimizer = build_optimizer(model, CONFIG.optimizer)
     state = TrainingState(model, optimizer, Progress(update=version), ("loss", "accuracy"))
-    state.since_epoch.sums_3.fill_(version)
+    state.since_epoch.sums.fill_(version)
     metrics = {"version": float(version)}
     save_checkpoint(place, model, TOKENIZER, CONFIG, metrics, state.files(state.tensors()), keep)
 

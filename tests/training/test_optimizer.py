@@ -6,9 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sentiment.config import ModelConfig, OptimizerConfig, Pooling, Schedule
+from sentiment.config import OptimizerConfig, Schedule
 from sentiment.model.classifier import Classifier
 from sentiment.training.optimizer import build_optimizer, learning_rate
+from tests.conftest import compose_train
+
+TINY = compose_train("model.layers=1", "model.hidden_size=4", "model.ngrams=0").model
 
 
 def settings(schedule: Schedule = Schedule.cosine, warmup: float = 0.1) -> OptimizerConfig:
@@ -35,8 +38,7 @@ def test_rates_rise_to_the_peak_then_never_rise_again(total: int, warmup: float)
 
 
 def test_only_weight_matrices_of_the_network_decay() -> None:
-    config = ModelConfig(1, 4, [Pooling.final], 0.0, 0.0, 0.0, [])
-    model = Classifier(nn.Embedding(10, 3), config)
+    model = Classifier(nn.Embedding(10, 3), TINY)
     names = {parameter: name for name, parameter in model.named_parameters()}
     decayed, rest = build_optimizer(model, settings()).param_groups
     assert decayed["weight_decay"] == 0.01
@@ -48,14 +50,14 @@ def test_only_weight_matrices_of_the_network_decay() -> None:
 
 
 def test_frozen_vectors_are_not_optimized() -> None:
-    model = Classifier(nn.Embedding(10, 3), ModelConfig(1, 4, [Pooling.final], 0.0, 0.0, 0.0, []))
+    model = Classifier(nn.Embedding(10, 3), TINY)
     model.embedding.weight.requires_grad = False
     groups = build_optimizer(model, settings()).param_groups
     assert all(p is not model.embedding.weight for group in groups for p in group["params"])
 
 
 def test_one_update_is_adamws() -> None:
-    model = Classifier(nn.Embedding(10, 3), ModelConfig(1, 4, [Pooling.final], 0.0, 0.0, 0.0, []))
+    model = Classifier(nn.Embedding(10, 3), TINY)
     optimizer = build_optimizer(model, settings())
     weight = model.output.weight
     before = weight.detach().clone()

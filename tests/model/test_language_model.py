@@ -1,0 +1,155 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from sentiment import cli
+from sentiment.config import Cell, EncoderConfig, Kernel, PretrainConfig
+from sentiment.model.kernel import load_kernel
+from sentiment.model.language_model import LanguageModel, Predictions
+
+VOCABULARY = 9
+
+
+def make_model(
+    cell: Cell = Cell.lstm, bidirectional: bool = True, layers: int = 2, size: int = 4
+) -> LanguageModel:
+    torch.manual_seed(0)
+    config = EncoderConfig(layers, size, 0.0, 0.0, cell, bidirectional)
+    return LanguageModel(nn.Embedding(VOCABULARY, 3), config)
+
+
+def batch(lengths: list[int]) -> tuple[Tensor, Tensor]:
+    ids_TB = torch.randint(0, VOCABULARY, (max(lengths), len(lengths)))
+    return ids_TB, torch.tensor(lengths)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=4).filter(lambda found: max(found) > 1))
+def test_every_token_but_one_is_predicted_by_each_direction(lengths: list[int]) -> None:
+    ids_TB, lengths_B = batch(lengths)
+    rightward, leftward = make_model()(ids_TB, lengths_B)
+    reviews = [ids_TB[:length, b].tolist() for b, length in enumerate(lengths)]
+    for predicted, left_out in ((rightward, slice(1, None)), (leftward, slice(0, -1))):
+        expected = sorted(token for review in reviews for token in review[left_out])
+        assert sorted(predicted.targets_M.tolist()) == expected
+    assert rightward.states_ME.shape == leftward.states_ME.shape == (sum(lengths) - len(lengths), 3)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_prediction_does_not_depend_on_what_it_predicts(layers: int, learned: bool) -> None:
+    model = make_model(layers=layers)
+    ids_T1, lengths_1 = batch([8])
+    if learned:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+        for _ in range(5):
+            predicted = model(ids_T1, lengths_1)
+            torch.stack([model.loss(one) for one in predicted]).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    # The state at each position predicts from left to right what is at its right, and the other
+    # way round.
+    for t in range(7):
+        for direction, (first, last) in enumerate(((t + 1, 8), (0, t + 1))):
+            other_T1 = ids_T1.clone()
+            other_T1[first:last] = (other_T1[first:last] + 1) % VOCABULARY
+            one, other = (model(ids, lengths_1)[direction] for ids in (ids_T1, other_T1))
+            torch.testing.assert_close(one.states_ME[t], other.states_ME[t], rtol=0, atol=0)
+
+
+def test_a_prediction_depends_on_all_that_it_may_know() -> None:
+    model = make_model()
+    ids_T1, lengths_1 = batch([6])
+    for direction, (position, known) in enumerate(((4, 0), (0, 5))):
+        other_T1 = ids_T1.clone()
+        other_T1[known] = (other_T1[known] + 1) % VOCABULARY
+        one, other = (model(ids, lengths_1)[direction] for ids in (ids_T1, other_T1))
+        assert not torch.equal(one.states_ME[position], other.states_ME[position])
+
+
+def test_gradients_are_those_of_two_models_of_one_direction() -> None:
+    both, right = make_model(), make_model(bidirectional=False)
+    for name, weight in right.named_parameters():
+        source = both.get_parameter(name)
+        with torch.no_grad():
+            weight.copy_(source[:, : weight.shape[1]] if weight.ndim == 2 else source)
+    ids_TB, lengths_B = batch([7, 4, 2])
+    losses = [model.loss(model(ids_TB, lengths_B)[0]) for model in (both, right)]
+    assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-6)
+    for loss in losses:
+        loss.backward()
+    for name, weight in right.named_parameters():
+        found = both.get_parameter(name).grad
+        assert found is not None
+        assert weight.grad is not None
+        found = found[:, : weight.shape[1]] if weight.ndim == 2 else found
+        torch.testing.assert_close(found, weight.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_the_compiled_kernel_computes_the_same() -> None:
+    cache = Path(os.environ["SENTIMENT_CACHE"])
+    ids_TB, lengths_B = batch([7, 4, 2])
+    found = []
+    for kernel in (Kernel.plain, Kernel.auto):
+        load_kernel(kernel, cache)
+        model = make_model(size=16)
+        loss = torch.stack([model.loss(one) for one in model(ids_TB, lengths_B)]).mean()
+        loss.backward()
+        found.append([weight.grad for weight in model.parameters()])
+    load_kernel(Kernel.plain, cache)
+    for plain, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(plain, compiled, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_is_that_of_a_softmax_over_the_vocabulary() -> None:
+    model = make_model()
+    predictions, _ = model(*batch([7, 4]))
+    logits_MV = predictions.states_ME @ model.embedding.weight.T + model.bias_V
+    expected = cross_entropy(logits_MV, predictions.targets_M)
+    torch.testing.assert_close(model.loss(predictions), expected)
+
+
+def test_sampled_by_hand() -> None:
+    model = make_model()
+    nn.init.normal_(model.bias_V)
+    states_ME = torch.randn(3, 3)
+    targets_M, sampled_K = torch.tensor([1, 5, 2]), torch.tensor([2, 5, 7])
+    log_expected_V = torch.linspace(-3, -0.1, VOCABULARY)
+    found = model.sampled_loss(Predictions(states_ME, targets_M), sampled_K, log_expected_V)
+    logits_MV = states_ME @ model.embedding.weight.T + model.bias_V - log_expected_V
+    expected = []
+    # The right token against those sampled, without itself.
+    for row, others in enumerate(([2, 5, 7], [2, 7], [5, 7])):
+        candidates = [int(targets_M[row]), *others]
+        expected.append(cross_entropy(logits_MV[row, candidates][None], torch.tensor([0])))
+    torch.testing.assert_close(found, torch.stack(expected).mean())
+
+
+def test_with_every_token_sampled_it_is_the_loss_itself() -> None:
+    model = make_model()
+    predictions, _ = model(*batch([7, 4]))
+    everything_K, no_V = torch.arange(VOCABULARY), torch.zeros(VOCABULARY)
+    found = model.sampled_loss(predictions, everything_K, no_V)
+    torch.testing.assert_close(found, model.loss(predictions))
+
+
+def test_nothing_but_the_targets_sampled_costs_nothing() -> None:
+    model = make_model()
+    predictions = Predictions(torch.randn(2, 3), torch.tensor([4, 4]))
+    loss = model.sampled_loss(predictions, torch.tensor([4]), torch.zeros(VOCABULARY))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss == 0
+    for weight in model.parameters():
+        assert weight.grad is None or weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("size", ["cpu", "gpu"])
+def test_sizes_compose(size: str) -> None:
+    config = cli.compose_config("pretrain", PretrainConfig, [f"size={size}"])
+    assert config.model.bidirectional
