@@ -1,6 +1,5 @@
 """One run of pretraining, front to back: texts, tokenizer, language model, training, perplexity."""
 
-import copy
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,8 +81,7 @@ def run(config: PretrainConfig, directory: Path, processes: Processes) -> None:
             assert isinstance(resumed.checkpoint, Pretrained)
             resumed.require_reviews(texts.sha256)
             progress = resumed.progress
-            # Copied, for memory laid out as in a run that never stopped.
-            model = copy.deepcopy(resumed.checkpoint.build_model())
+            model = resumed.checkpoint.build_model()
         model.to(runtime.device)
         task = Language(model, texts.train, texts.held_out, config, runtime)
         optimizer = build_optimizer(model, config.optimizer)

@@ -122,7 +122,8 @@ class LanguageModel(nn.Module):
 def separate_directions(encoder: Encoder) -> None:
     """Set the weights between the directions of an encoder to zero, and keep them there.
 
-    Above the first layer, the inputs of a direction are the outputs of both below it.
+    Above the first layer, the inputs of a direction are the outputs of both below it. Their
+    gradients are set to zero by a hook, which `copy.deepcopy` leaves behind.
     """
     if not encoder.bidirectional:
         return

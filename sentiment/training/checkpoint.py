@@ -79,7 +79,10 @@ class Pretrained(_Folder):
     chosen_by = frozenset({"validation/loss"})
 
     def build_model(self) -> LanguageModel:
-        """The trained language model, on the CPU."""
+        """The trained language model, on the CPU.
+
+        A deep copy of it would lack what keeps its directions apart.
+        """
         embedding = nn.Embedding(vocabulary_size(self.tokenizer), _dimension(self.config))
         model = LanguageModel(embedding, self.config.model)
         model.load_state_dict(self.weights)

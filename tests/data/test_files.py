@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.config import DataConfig, DataSource, SplitConfig
-from sentiment.data.reviews import label_names, labels_of, load_splits, load_test, ratings_of
+from sentiment.data.reviews import (
+    label_names,
+    labels_of,
+    load_splits,
+    load_test,
+    load_unlabelled,
+    ratings_of,
+)
 from sentiment.data.splitting import draw_groups, draw_rows
 from sentiment.errors import UserError
 
@@ -144,6 +151,28 @@ def test_usual_columns_are_found(tmp_path: Path, text: str, label: str) -> None:
     splits = load_splits(mine(path), SPLIT)
     assert splits["train"].column_names == ["text", "label"]
     assert splits["train"]["text"][0].startswith("review ")
+
+
+def test_unlabelled_texts_need_no_label_and_leave_out_what_is_known(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train = write(tmp_path / "a.csv", reviews(40))
+    texts = ["new", "review 3", " ", "newer", "new"]
+    more = write(tmp_path / "more.csv", {"number": [1, 2, 3, 4, 5], "comment": texts})
+    data = mine(train, unlabelled=str(more))
+    splits = load_splits(data, SPLIT)
+    with caplog.at_level(logging.INFO):
+        found = load_unlabelled(data, splits)
+    assert found["text"][:] == ["new", "newer", "new"]
+    assert f"data.unlabelled={more}: dropped 1 rows without a text" in caplog.messages
+    assert len(load_unlabelled(mine(train), splits)) == 0
+
+    empty = write(tmp_path / "empty.csv", {"number": [1], "comment": [" "]})
+    with pytest.raises(UserError, match=r"data\.unlabelled=.*'comment' has no texts"):
+        load_unlabelled(mine(train, unlabelled=str(empty)), splits)
+    other = write(tmp_path / "other.csv", {"x": ["a b"], "y": ["c d"]})
+    with pytest.raises(UserError, match=r"data\.unlabelled=.*data\.text_column="):
+        load_unlabelled(mine(train, unlabelled=str(other)), splits)
 
 
 def test_columns_and_labels_as_told(tmp_path: Path) -> None:

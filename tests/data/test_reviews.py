@@ -15,12 +15,19 @@ from hypothesis import strategies as st
 from sentiment.config import DataConfig, DataSource, SplitConfig, SplitKind
 from sentiment.data.encoding import encode, fingerprint
 from sentiment.data.films import film_numbers, text_keys
-from sentiment.data.reviews import load_split, load_splits, ratings_of, validation_mask
+from sentiment.data.reviews import (
+    load_split,
+    load_splits,
+    load_unlabelled,
+    ratings_of,
+    validation_mask,
+)
 from sentiment.errors import UserError
 from sentiment.text.tokenizer import train_tokenizer
 from tests.conftest import compose_train
 
 SPLIT = SplitConfig(validation_fraction=0.25, seed=0)
+SPLIT_ONE_OF_EACH = SplitConfig(validation_fraction=0.5, seed=0)
 
 
 def write_parquet(folder: Path, name: str, texts: list[str], labels: list[int]) -> None:
@@ -40,11 +47,13 @@ REVIEWS = {
     "train/neg/2_1.txt": "second, bad",
     "train/neg/10_3.txt": "tenth, bad",
     "train/pos/0_9.txt": "first, good",
+    "train/pos/1_7.txt": "second, good",
     "train/unsup/0_0.txt": "unlabelled",
+    "train/unsup/1_0.txt": "tested, bad",
     "test/neg/0_2.txt": "tested, bad",
     "test/pos/0_10.txt": "tested, good é",
 }
-TRAIN = [("second, bad", 0), ("tenth, bad", 0), ("first, good", 1)]
+TRAIN = [("second, bad", 0), ("tenth, bad", 0), ("first, good", 1), ("second, good", 1)]
 
 
 def test_original_folder_and_archive_come_by_class_then_id(tmp_path: Path) -> None:
@@ -62,6 +71,30 @@ def test_original_folder_and_archive_come_by_class_then_id(tmp_path: Path) -> No
         test = load_split(local(path), "test")
         assert rows(test) == [("tested, bad", 0), ("tested, good é", 1)]
         assert ratings_of(test).tolist() == [2, 10]
+        splits = load_splits(local(path), SPLIT_ONE_OF_EACH)
+        assert load_unlabelled(local(path), splits)[:] == {"text": ["unlabelled"]}
+
+
+def test_unlabelled_texts_of_no_split_come_as_they_stand(tmp_path: Path) -> None:
+    labels = [0, 1] * 4
+    write_parquet(tmp_path, "train", [f"train {i}" for i in range(8)], labels)
+    write_parquet(tmp_path, "test", [f"test {i}" for i in range(8)], labels)
+    texts = ["new", "test 3", "train 0", "train 1", "train 2", "train 7", "newer"]
+    write_parquet(tmp_path, "unsupervised", texts, [-1] * len(texts))
+    splits = load_splits(local(tmp_path), SPLIT)
+    found = load_unlabelled(local(tmp_path), splits)
+    assert found.column_names == ["text"]
+    assert found["text"][:] == ["new", "newer"]
+
+
+def test_without_unlabelled_texts_there_is_a_word(tmp_path: Path) -> None:
+    write_parquet(tmp_path, "train", ["a", "b", "c", "d"], [0, 0, 1, 1])
+    write_parquet(tmp_path, "test", ["e", "f"], [0, 1])
+    splits = load_splits(local(tmp_path), SPLIT_ONE_OF_EACH)
+    with pytest.raises(UserError, match=r"no unsupervised reviews in it.*unsupervised\.parquet"):
+        load_unlabelled(local(tmp_path), splits)
+    sample = DataConfig(DataSource.sample, None)
+    assert len(load_unlabelled(sample, load_splits(sample, SPLIT))) == 0
 
 
 @pytest.mark.parametrize("name", ["train.parquet", "plain_text/train-00000-of-00001.parquet"])
