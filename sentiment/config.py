@@ -147,7 +147,8 @@ class DataConfig:
     """Rows of the same value stay together where reviews are taken from `train`, and where it is
     divided to learn n-grams."""
     unlabelled: str | None = None
-    """More texts for `sentiment.pretrain`: a file like the others, labels not looked at."""
+    """More texts, for `sentiment.pretrain` and `teacher`: a file like the others, labels not
+    looked at."""
     drop_empty: bool = False
     """Leave out rows without a text or a label instead of refusing the file."""
     max_tokens_per_batch: int = 65_536
@@ -328,10 +329,14 @@ class LanguageConfig:
 
     samples: int | None
     """Tokens that a right one is told from, drawn anew for every batch; `None`: all of them."""
+    span: int | None
+    """Texts are cut into pieces of about so many tokens, for more updates from as much text;
+    `None`: they stay whole."""
 
     def __post_init__(self) -> None:
-        valid = self.samples is None or self.samples >= 1
-        _require(valid, "language.samples", self.samples, "1 or more, or null")
+        samples, span = self.samples, self.span
+        _require(samples is None or samples >= 1, "language.samples", samples, "1 or more, or null")
+        _require(span is None or span >= 4, "language.span", span, "4 or more, or null")
 
 
 @dataclass
@@ -480,6 +485,9 @@ class TrainConfig(RunConfig):
 
     init_from: str | None
     """A run or checkpoint whose tokenizer, embedding and encoder to start from."""
+    teacher: str | None
+    """A run or checkpoint, of the same split, whose probabilities for the texts without labels are
+    learned from as if they were labels: self-training."""
     model: ModelConfig
     objective: ObjectiveConfig
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from sentiment.config import ModelConfig, TrainConfig, flatten
 from sentiment.data.encoded import EncodedReviews
 from sentiment.data.encoding import encode, fingerprint
-from sentiment.data.reviews import groups_of, label_names, load_splits
+from sentiment.data.reviews import groups_of, label_names, load_splits, load_unlabelled
 from sentiment.lifecycle import (
     BEST,
     is_finished,
@@ -54,6 +54,12 @@ from sentiment.training.objectives import resolve_pos_weight
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.processes import Processes
 from sentiment.training.runtime import Runtime, memory_advice, prepare, seed_everything
+from sentiment.training.self_training import (
+    add_groups,
+    add_reviews,
+    label_texts,
+    require_same_split,
+)
 from sentiment.training.state import Progress, Resumable, TrainingState
 from sentiment.training.transfer import adopt_settings, build_from, freeze
 
@@ -99,6 +105,11 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
         config.init_from = os.path.abspath(os.path.expanduser(config.init_from))
         source = load_any(Path(config.init_from))
         adopt_settings(config, source.config)
+    teacher = None
+    if config.teacher is not None:
+        config.teacher = os.path.abspath(os.path.expanduser(config.teacher))
+        teacher = load_checkpoint(Path(config.teacher))
+        require_same_split(config, teacher)
     settle_places(config, runtime)
 
     with memory_advice(config):
@@ -107,7 +118,7 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
             if resumed is None:
                 with byte_progress("downloading word vectors") as show:
                     vectors = find_vectors(config.embeddings, runtime.cache_dir, show)
-            data = load_data(config, runtime, resumed or source)
+            data = load_data(config, runtime, resumed or source, teacher)
         if resumed is None:
             state = begin(config, runtime, data, source, vectors)
         else:
@@ -126,13 +137,19 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
     log.info("  python -m sentiment.predict --checkpoint %s", directory)
 
 
-def load_data(config: TrainConfig, runtime: Runtime, loaded: Resumable | Saved | None) -> Data:
+def load_data(
+    config: TrainConfig,
+    runtime: Runtime,
+    loaded: Resumable | Saved | None,
+    teacher: Checkpoint | None = None,
+) -> Data:
     """Read, split and encode the reviews; the vocabulary is learned from those to train on.
 
     Args:
         config: gets the names of the labels, `pos_weight` as a number, and the number of n-grams.
         runtime: where caches lie.
         loaded: a checkpoint whose tokenizer to take instead, and n-grams if it has some.
+        teacher: labels the texts without labels.
 
     Raises:
         UserError: reviews or a tokenizer that cannot be used.
@@ -165,11 +182,17 @@ def load_data(config: TrainConfig, runtime: Runtime, loaded: Resumable | Saved |
         *(100 * train.labels_N.double().mean(), pos_weight),
     )
     ngrams = None
+    groups_N = groups_of(splits["train"])
+    if teacher is not None:
+        texts = load_unlabelled(config.data, splits)
+        more, sha256["unlabelled"] = label_texts(texts, teacher, tokenizer, runtime)
+        train = add_reviews(train, more.truncate(*limits))
+        groups_N = add_groups(groups_N, len(more))
     took_over = isinstance(loaded, Checkpoint) or (
         isinstance(loaded, Resumable) and loaded.progress.took_ngrams_over
     )
     if config.model.ngrams > 0 and not took_over:
-        train, ngrams = _with_ngrams(config.model, train, groups_of(splits["train"]), tokenizer)
+        train, ngrams = _with_ngrams(config.model, train, groups_N, tokenizer)
     return Data(tokenizer, train, validation, test, sha256, names, ngrams)
 
 

@@ -9,7 +9,7 @@ from datasets import concatenate_datasets
 from tokenizers import Tokenizer
 
 from sentiment.config import PretrainConfig, flatten
-from sentiment.data.encoded import EncodedReviews
+from sentiment.data.encoded import EncodedTexts
 from sentiment.data.encoding import encode, fingerprint
 from sentiment.data.reviews import load_splits, load_unlabelled
 from sentiment.errors import UserError
@@ -37,8 +37,8 @@ class Texts:
     """What is read, as token ids, and what turned it into these."""
 
     tokenizer: Tokenizer
-    train: EncodedReviews
-    held_out: EncodedReviews
+    train: EncodedTexts
+    held_out: EncodedTexts
     sha256: dict[str, str]
 
 
@@ -77,6 +77,7 @@ def run(config: PretrainConfig, directory: Path, processes: Processes) -> None:
             )
             config.embeddings.dimension = embedding.embedding_dim
             model = LanguageModel(embedding, config.model)
+            model.start_from(texts.train.ids)
         else:
             assert isinstance(resumed.checkpoint, Pretrained)
             resumed.require_reviews(texts.sha256)
@@ -148,4 +149,7 @@ def load_texts(config: PretrainConfig, runtime: Runtime, tokenizer: Tokenizer | 
         "%d texts to train on, %d of them without labels, and %d held out; vocabulary of %d",
         *(len(encoded[0]), len(unlabelled), len(encoded[1]), tokenizer.get_vocab_size()),
     )
-    return Texts(tokenizer, encoded[0], encoded[1], sha256)
+    read: EncodedTexts = encoded[0]
+    if config.language.span is not None:
+        read = read.cut(config.language.span)
+    return Texts(tokenizer, read, encoded[1], sha256)

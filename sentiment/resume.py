@@ -18,8 +18,11 @@ from sentiment.report.run import METRICS, is_locked
 
 REQUESTED, OVERRIDES = Path(".hydra/config.yaml"), Path(".hydra/overrides.yaml")
 CACHE = "runtime.cache_dir"
-REVIEWS = ("data.path", "data.train", "data.validation", "data.test", "data.unlabelled")
-"""Where the reviews are; their hashes tell whether they are still the same."""
+REVIEWS = (
+    *("data.path", "data.train", "data.validation", "data.test", "data.unlabelled"),
+    "teacher",
+)
+"""Where the reviews are, and what labels some; hashes tell whether all are still the same."""
 EXTENDING = ("trainer.epochs", "trainer.max_skipped_steps")
 """Settings that may be raised when a run goes on."""
 

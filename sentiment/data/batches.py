@@ -26,7 +26,7 @@ class Batch:
     Attributes:
         ids_TB: int64 token ids, `PAD_ID` past the end of a review.
         lengths_B: int64, at least 1.
-        labels_B: float32, 0 or 1.
+        labels_B: float32, 0 or 1, or in between where a teacher has given it.
         ngrams_TBX: float32, cross-fitted features of n-grams, or `None`.
     """
 
@@ -123,7 +123,8 @@ def collate(reviews: EncodedReviews, rows: NDArray[np.int64], device: torch.devi
     """Pad the given rows into one batch on the device."""
     positions_TB, padding_TB, lengths_B = _places(reviews, rows)
     ids_TB = _padded_ids(reviews, positions_TB, padding_TB)
-    labels_B = reviews.labels_N[torch.from_numpy(rows)].float()
+    targets_N = reviews.labels_N if reviews.targets_N is None else reviews.targets_N
+    labels_B = targets_N[torch.from_numpy(rows)].float()
     ngrams_TBX = None
     if reviews.ngrams is not None:
         ngrams_TBX = reviews.ngrams[positions_TB].float().masked_fill(padding_TB.unsqueeze(2), 0)

@@ -44,6 +44,16 @@ class EncodedTexts:
         starts_N = self.starts_N + (dropped_N if side is TruncationSide.left else 0)
         return replace(self, starts_N=starts_N, lengths_N=lengths_N)
 
+    def cut(self, span: int) -> "EncodedTexts":
+        """Cut each text into pieces of nearly equal length, as near as can be to `span` tokens."""
+        pieces_N = (self.lengths_N / span).round().long().clamp(min=1)
+        text_P = torch.arange(len(self)).repeat_interleave(pieces_N)
+        piece_P = torch.arange(len(text_P)) - (pieces_N.cumsum(0) - pieces_N)[text_P]
+        length_P, pieces_P = self.lengths_N[text_P], pieces_N[text_P]
+        first_P = length_P * piece_P // pieces_P
+        last_P = length_P * (piece_P + 1) // pieces_P
+        return EncodedTexts(self.ids, self.starts_N[text_P] + first_P, last_P - first_P)
+
 
 @dataclass(frozen=True)
 class EncodedReviews(EncodedTexts):
@@ -51,11 +61,13 @@ class EncodedReviews(EncodedTexts):
 
     Attributes:
         labels_N: int64, 0 or 1.
+        targets_N: float32, what is to be learned in place of the labels, from 0 to 1; `None`: these.
         ngrams: cross-fitted features of the n-grams that end at each token of `ids`, a row each
             (`sentiment/training/ngrams.py`); `None` where the model looks them up itself.
     """
 
     labels_N: Tensor
+    targets_N: Tensor | None = None
     ngrams: Tensor | None = None
 
     def select(self, rows: NDArray[np.int64]) -> Self:
@@ -66,6 +78,7 @@ class EncodedReviews(EncodedTexts):
             starts_N=self.starts_N[index],
             lengths_N=self.lengths_N[index],
             labels_N=self.labels_N[index],
+            targets_N=None if self.targets_N is None else self.targets_N[index],
         )
 
 

@@ -64,6 +64,12 @@ class LanguageModel(nn.Module):
         )
         self.bias_V = nn.Parameter(torch.zeros(embedding.num_embeddings))
 
+    def start_from(self, ids: Tensor) -> None:
+        """Predict every token as often as it stands in `ids`, before anything is learned."""
+        counts_V = torch.bincount(ids, minlength=len(self.bias_V)) + 1
+        with torch.no_grad():
+            self.bias_V.copy_((counts_V / counts_V.sum()).log())
+
     def forward(self, ids_TB: Tensor, lengths_B: Tensor) -> list[Predictions]:
         """States to predict the tokens of a batch with, for each direction.
 

@@ -165,6 +165,8 @@ def _summary(config: TrainConfig) -> str:
         began += " The vectors began as pretrained ones, whose terms apply as well."
     if config.init_from is not None:
         began += " Training began from the weights of another run, whose data is not named here."
+    if config.teacher is not None:
+        began += " Most of its training texts had no label but what another model said of them."
     return (
         "Tells positive from negative texts. A recurrent network reads "
         f"{reads}, in {model.layers} {'bidirectional ' * model.bidirectional}"

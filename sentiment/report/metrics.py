@@ -136,10 +136,12 @@ def binary_sums(loss: Tensor, logits_B: Tensor, labels_B: Tensor) -> Tensor:
     Args:
         loss: mean of the batch.
         logits_B: float32.
-        labels_B: 0 or 1.
+        labels_B: from 0 to 1; above one half a review counts as positive.
     """
     # Given probabilities, torchmetrics would look whether they are logits.
     called_positive_B = (torch.sigmoid(logits_B) > THRESHOLD).int()
-    tp, _, tn, _, _ = binary_stat_scores(called_positive_B, labels_B, validate_args=False)
+    tp, _, tn, _, _ = binary_stat_scores(
+        called_positive_B, (labels_B > 0.5).int(), validate_args=False
+    )
     reviews = torch.full_like(loss, len(labels_B))
     return torch.stack([loss * reviews, tp + tn, reviews])
