@@ -61,7 +61,8 @@ class EncodedReviews(EncodedTexts):
 
     Attributes:
         labels_N: int64, 0 or 1.
-        targets_N: float32, what is to be learned in place of the labels, from 0 to 1; `None`: these.
+        targets_N: float32, what is to be learned in place of the labels, from 0 to 1; `None`: the
+            labels themselves.
         ngrams: cross-fitted features of the n-grams that end at each token of `ids`, a row each
             (`sentiment/training/ngrams.py`); `None` where the model looks them up itself.
     """

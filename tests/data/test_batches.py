@@ -111,3 +111,25 @@ def test_a_batch_of_long_texts_holds_fewer_of_them() -> None:
     lengths_N = np.array([5, 100_000, 900, 7, 950, 6])
     batches = sorted_batches(lengths_N, batch_size=3, max_tokens=2000)
     assert [rows.tolist() for rows in batches] == [[1], [4, 2], [3, 5, 0]]
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=20), st.integers(4, 100))
+def test_pieces_hold_every_token_once_and_are_about_as_long_as_asked(
+    lengths: list[int], span: int
+) -> None:
+    texts = reviews_of(*([row] * length for row, length in enumerate(lengths)))
+    pieces = texts.cut(span)
+    found = [
+        texts.ids[start : start + length].tolist()
+        for start, length in zip(pieces.starts_N.tolist(), pieces.lengths_N.tolist(), strict=True)
+    ]
+    assert list(chain(*found)) == texts.ids.tolist()
+    assert all(len(piece) <= 1.5 * span for piece in found)
+    row = 0
+    for length in lengths:
+        count = max(1, round(length / span))
+        own = [len(piece) for piece in found[row : row + count]]
+        assert sum(own) == length
+        assert max(own) - min(own) <= 1
+        row += count
+    assert row == len(found)
