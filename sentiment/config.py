@@ -485,11 +485,12 @@ class TrainConfig(RunConfig):
 
     init_from: str | None
     """A run or checkpoint whose tokenizer, embedding and encoder to start from."""
-    teacher: str | None
-    """A run or checkpoint, of the same split, whose probabilities for the texts without labels are
-    learned from as if they were labels: self-training."""
     model: ModelConfig
     objective: ObjectiveConfig
+    teacher: str | None = None
+    """A run or checkpoint, of the same split, whose probabilities for the texts without labels are
+    learned from as if they were labels: self-training. (The default is for checkpoints of before it
+    was there.)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
