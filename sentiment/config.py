@@ -341,12 +341,20 @@ class LanguageConfig:
 
 @dataclass
 class ObjectiveConfig:
-    """What is minimised: `BCEWithLogitsLoss`."""
+    """What is minimised: `BCEWithLogitsLoss`, and more (`sentiment/training/objectives.py`)."""
 
     pos_weight: str
     """Weight of the positive reviews' loss, a number; above 1 trades precision for recall. `auto`:
     negative over positive training reviews, which gives both classes the same weight; the
     checkpoint of such a run has the number. (OmegaConf has no `float | Literal["auto"]`.)"""
+    adversarial: float = 0.0
+    """Weight of the loss where a small change of the word vectors raises it most."""
+    virtual_adversarial: float = 0.0
+    """Weight of how far such a change moves the probability; also of texts without labels."""
+    entropy: float = 0.0
+    """Weight of the entropy of the probabilities of texts without labels."""
+    epsilon: float = 5.0
+    """Size of these changes: norm over a review, in standard deviations of the word vectors."""
 
     def __post_init__(self) -> None:
         try:
@@ -354,6 +362,19 @@ class ObjectiveConfig:
         except ValueError:
             valid = False
         _require(valid, "objective.pos_weight", self.pos_weight, "a number above 0, or auto")
+        for name in ("adversarial", "virtual_adversarial", "entropy"):
+            weight = getattr(self, name)
+            _require(0 <= weight < math.inf, f"objective.{name}", weight, "a number, 0 or above")
+        epsilon = self.epsilon
+        _require(0 < epsilon < math.inf, "objective.epsilon", epsilon, "a number above 0")
+
+    @property
+    def added(self) -> dict[str, float]:
+        """Weights of what is added to the cross entropy, by name."""
+        weights = {
+            name: getattr(self, name) for name in ("adversarial", "virtual_adversarial", "entropy")
+        }
+        return {name: weight for name, weight in weights.items() if weight > 0}
 
 
 @dataclass

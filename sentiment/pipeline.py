@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from sentiment.config import ModelConfig, TrainConfig, flatten
-from sentiment.data.encoded import EncodedReviews
+from sentiment.data.encoded import EncodedReviews, EncodedTexts
 from sentiment.data.encoding import encode, fingerprint
 from sentiment.data.reviews import groups_of, label_names, load_splits, load_unlabelled
 from sentiment.lifecycle import (
@@ -46,7 +46,7 @@ from sentiment.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from sentiment.training.classification import Classification
+from sentiment.training.classification import Classification, figures_of
 from sentiment.training.inference import predict_logits, word_logits
 from sentiment.training.loop import fit
 from sentiment.training.ngrams import fit_ngrams
@@ -78,6 +78,8 @@ class Data:
     """Hash of each split's texts and labels."""
     label_names: tuple[str, str]
     """Of the labels 0 and 1."""
+    unlabelled: EncodedTexts | None
+    """For objectives that need no label; `None`: not asked for, or there are none."""
     ngrams: NGramFeatures | None
     """Learned from the training reviews; `None` without n-grams, or with those of another run."""
 
@@ -183,8 +185,15 @@ def load_data(
     )
     ngrams = None
     groups_N = groups_of(splits["train"])
+    unlabelled: EncodedTexts | None = None
+    needs_no_label = {"virtual_adversarial", "entropy"} & config.objective.added.keys()
+    texts = load_unlabelled(config.data, splits) if needs_no_label or teacher is not None else []
+    if needs_no_label and len(texts) > 0:
+        plain = texts.add_column("label", np.full(len(texts), -1))
+        sha256["unlabelled"] = fingerprint(plain)
+        found = encode(plain, sha256["unlabelled"], tokenizer, runtime.cache_dir)
+        unlabelled = found.truncate(*limits)
     if teacher is not None:
-        texts = load_unlabelled(config.data, splits)
         more, sha256["unlabelled"] = label_texts(texts, teacher, tokenizer, runtime)
         train = add_reviews(train, more.truncate(*limits))
         groups_N = add_groups(groups_N, len(more))
@@ -193,7 +202,7 @@ def load_data(
     )
     if config.model.ngrams > 0 and not took_over:
         train, ngrams = _with_ngrams(config.model, train, groups_N, tokenizer)
-    return Data(tokenizer, train, validation, test, sha256, names, ngrams)
+    return Data(tokenizer, train, validation, test, sha256, names, unlabelled, ngrams)
 
 
 def begin(
@@ -275,7 +284,8 @@ def _state(
     freeze(model, config.model.freeze)
     model.to(runtime.device)
     optimizer = build_optimizer(model, config.optimizer)
-    return TrainingState(model, optimizer, progress, Classification.figures, runtime.processes)
+    figures = figures_of(config.objective)
+    return TrainingState(model, optimizer, progress, figures, runtime.processes)
 
 
 def _train_and_test(
@@ -302,7 +312,7 @@ def _train_and_test(
                 observer(update, logits_N)
 
         reviews = (data.train, data.validation)
-        task = Classification(state.model, *reviews, config, runtime, observe)
+        task = Classification(state.model, *reviews, config, runtime, observe, data.unlabelled)
         fit(state, task, config, runtime, journal, save)
         # From here on nothing is chosen any more: the test reviews are scored once.
         best = load_checkpoint(directory)

@@ -48,7 +48,7 @@ def train_pipeline(reviews: EncodedReviews, config: TrainConfig, runtime: Runtim
     embedding = nn.Embedding(config.tokenizer.vocabulary_size, config.embeddings.dimension)
     model = Classifier(embedding, config.model)
     optimizer = build_optimizer(model, config.optimizer)
-    state = TrainingState(model, optimizer, Progress(), Classification.figures)
+    state = TrainingState(model, optimizer, Progress(), ("loss", "accuracy"))
     labels_N = reviews.labels_N
     one_each = reviews.select(np.array([int(labels_N.argmin()), int(labels_N.argmax())]))
 

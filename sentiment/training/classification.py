@@ -3,19 +3,25 @@
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
-from sentiment.config import TrainConfig
-from sentiment.data.batches import collate
-from sentiment.data.encoded import EncodedReviews
+from sentiment.config import ObjectiveConfig, TrainConfig
+from sentiment.data.batches import collate, pad, send, shuffled_batches
+from sentiment.data.encoded import EncodedReviews, EncodedTexts
 from sentiment.model.classifier import Classifier
 from sentiment.report.metrics import binary_metrics, binary_sums
+from sentiment.training import objectives
 from sentiment.training.inference import predict_logits
 from sentiment.training.loop import Rows, Step
-from sentiment.training.objectives import binary_cross_entropy
 from sentiment.training.runtime import Runtime
 
 Observe = Callable[[int, Tensor | None], None]
+
+
+def figures_of(config: ObjectiveConfig) -> tuple[str, ...]:
+    """What training curves show: cross entropy, accuracy, and what is added to the former."""
+    return ("loss", "accuracy", *config.added)
 
 
 class Classification:
@@ -29,9 +35,9 @@ class Classification:
         runtime: device, precision and processes.
         observe: called before the first update, and with the validation logits after each epoch; it
             may look at the model, and must leave it and every random state as they are.
+        unlabelled: texts for the objectives that need no label; `None`: there are none.
     """
 
-    figures: tuple[str, ...] = ("loss", "accuracy")
     columns: tuple[str, ...] = ("loss", "accuracy")
 
     def __init__(
@@ -42,23 +48,87 @@ class Classification:
         config: TrainConfig,
         runtime: Runtime,
         observe: Observe,
+        unlabelled: EncodedTexts | None = None,
     ) -> None:
         self.model, self.train, self.validation = model, train, validation
         self.lengths_N = train.lengths_N.numpy()
-        self._objective = binary_cross_entropy(config.objective).to(runtime.device)
-        self._runtime, self._observe = runtime, observe
+        self.figures = figures_of(config.objective)
+        self._config, self._runtime, self._observe = config, runtime, observe
+        self._objective = objectives.binary_cross_entropy(config.objective).to(runtime.device)
+        self._unlabelled = unlabelled
+        self._batches: list[Rows] = []
+        self._shuffled: int | None = None
 
     def size(self, rows: Rows) -> int:
         """The number of reviews."""
         return len(rows)
 
-    def step(self, learner: nn.Module, rows: Rows) -> Step:
-        """Cross entropy of these reviews' labels."""
-        batch = collate(self.train, rows, self._runtime.device)
+    def step(self, learner: nn.Module, rows: Rows, epoch: int, batch: int) -> Step:
+        """Cross entropy of these reviews' labels, and what is added to it."""
+        reviews = collate(self.train, rows, self._runtime.device)
         with self._runtime.autocast():
-            logits_B = learner(batch.ids_TB, batch.lengths_B, batch.ngrams_TBX)
-        loss = self._objective(logits_B, batch.labels_B)
-        return Step(loss, binary_sums(loss.detach(), logits_B.detach(), batch.labels_B))
+            logits_B = learner(reviews.ids_TB, reviews.lengths_B, reviews.ngrams_TBX)
+        loss = self._objective(logits_B, reviews.labels_B)
+        sums = binary_sums(loss.detach(), logits_B.detach(), reviews.labels_B)
+        added = self._config.objective.added
+        if not added:
+            return Step(loss, sums)
+        found: dict[str, Tensor] = {}
+        with self._runtime.autocast():
+            x_TBE, logits = self._words(reviews.ids_TB, reviews.lengths_B, reviews.ngrams_TBX)
+            epsilon = self._config.objective.epsilon
+            if "adversarial" in added:
+
+                def wrong(logits_B: Tensor) -> Tensor:
+                    return self._objective(logits_B, reviews.labels_B)  # type: ignore[no-any-return]
+
+                found["adversarial"] = objectives.adversarial(logits, x_TBE, wrong, epsilon)
+            given = [(x_TBE, logits)]
+            if (others := self._others(epoch, batch)) is not None:
+                given.append(self._words(*others, None))
+            if "virtual_adversarial" in added:
+                parts = [objectives.virtual_adversarial(f, x, epsilon) for x, f in given]
+                found["virtual_adversarial"] = torch.stack(parts).mean()
+            if "entropy" in added:
+                x_TBE, logits = given[-1]
+                found["entropy"] = objectives.entropy(logits(x_TBE))
+        total = loss + torch.stack([added[name] * found[name] for name in added]).sum()
+        means = torch.stack([found[name].detach() for name in added])
+        return Step(total, torch.cat([sums[:2], means * len(rows), sums[2:]]))
+
+    def _words(
+        self, ids_TB: Tensor, lengths_B: Tensor, ngrams_TBX: Tensor | None
+    ) -> tuple[Tensor, objectives.Logits]:
+        """Word vectors, 0 past each end, and what the model makes of others in their place."""
+        model, width = self.model, self.model.embedding.embedding_dim
+        time_T1 = torch.arange(len(ids_TB), device=ids_TB.device).unsqueeze(1)
+        is_token_TB1 = (time_T1 < lengths_B).unsqueeze(2)
+        inputs_TBI = model.inputs(ids_TB, ngrams_TBX)
+        words_TBE, rest_TBX = inputs_TBI[:, :, :width], inputs_TBI[:, :, width:]
+
+        def logits(other_TBE: Tensor) -> Tensor:
+            return model.logits(torch.cat([other_TBE, rest_TBX], dim=2), lengths_B)
+
+        return words_TBE * is_token_TB1, logits
+
+    def _others(self, epoch: int, batch: int) -> tuple[Tensor, Tensor] | None:
+        """Texts without labels for this batch: passes over them go on from epoch to epoch."""
+        if self._unlabelled is None:
+            return None
+        trainer, lengths_N = self._config.trainer, self._unlabelled.lengths_N.numpy()
+        per_epoch = math.ceil(len(self.lengths_N) / trainer.batch_size)
+        per_pass = math.ceil(len(lengths_N) / trainer.batch_size)
+        number, place = divmod(epoch * per_epoch + batch, per_pass)
+        if self._shuffled != number:
+            most = self._config.data.max_tokens_per_batch
+            # Not in the order of the labelled ones.
+            seed = self._config.seed + 1
+            self._batches = shuffled_batches(lengths_N, trainer.batch_size, seed, number, most)
+            self._shuffled = number
+        rows = self._batches[place % len(self._batches)]
+        share = self._runtime.processes.share(rows)
+        ids_TB, lengths_B = pad(self._unlabelled, share if len(share) else rows[:1])
+        return send(ids_TB, self._runtime.device), send(lengths_B, self._runtime.device)
 
     def observe(self, update: int) -> None:
         """Look at the model before training."""

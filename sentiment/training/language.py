@@ -58,7 +58,7 @@ class Language:
         """The number of predicted tokens, or 1 where there is none."""
         return max(1, int((self.lengths_N[rows] - 1).sum()))
 
-    def step(self, learner: nn.Module, rows: Rows) -> Step:
+    def step(self, learner: nn.Module, rows: Rows, epoch: int, batch: int) -> Step:
         """Cross entropy of the tokens of these texts, a mean over tokens and directions."""
         with self._runtime.autocast():
             predicted = learner(*self._pad(self.train, rows))

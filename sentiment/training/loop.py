@@ -61,8 +61,8 @@ class Task(Protocol):
     def size(self, rows: Rows) -> int:
         """How much these texts count in a mean."""
 
-    def step(self, learner: nn.Module, rows: Rows) -> Step:
-        """Compute the loss of these texts, by the model or what wraps it."""
+    def step(self, learner: nn.Module, rows: Rows, epoch: int, batch: int) -> Step:
+        """Compute the loss of these texts, the given batch of an epoch, by what wraps the model."""
 
     def observe(self, update: int) -> None:
         """Look at the model before training, and leave it and every random state as they are."""
@@ -133,7 +133,8 @@ def fit(
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(at.update, total, config.optimizer)
                 # Everyone has to take part; a row in vain where there are fewer than processes.
-                loss, sums = task.step(learner, mine if len(mine) else rows[:1])
+                present = mine if len(mine) else rows[:1]
+                loss, sums = task.step(learner, present, epoch, at.batch)
                 # Gradients are averaged over processes: each counts as much as its texts do.
                 share = task.size(mine) * processes.count / task.size(rows)
                 (loss * share).backward()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""A student of a teacher, as a user trains both."""
+"""Learning from texts without labels: a student of a teacher, and objectives that need no label."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sentiment import train
 from tests.cli.test_configuration import door_in
@@ -74,6 +75,8 @@ def test_a_student_goes_on_to_the_same_bytes(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (("objective.entropy=-1",), "objective.entropy is -1.0, expected a number, 0 or above"),
+        (("objective.epsilon=0",), "objective.epsilon is 0.0, expected a number above 0"),
         (("teacher=nowhere",), "nowhere is no checkpoint: it does not exist"),
         (("teacher=teacher", "split.seed=1"), "has learned from reviews that are to validate"),
         (("teacher=teacher", "data=sample", "data.path=null"), "use data=imdb, which has some"),
@@ -86,3 +89,32 @@ def test_what_cannot_teach_is_refused(
     assert done.returncode == 2
     assert message in done.stderr
     assert not (workspace / "refused").exists()
+
+
+@pytest.mark.parametrize("name", ["adversarial", "virtual_adversarial", "entropy"])
+def test_what_is_added_has_a_curve_and_goes_on_to_the_same_bytes(
+    workspace: Path, name: str
+) -> None:
+    settings = (*TINY, f"objective.{name}=0.5", "objective.epsilon=1", "trainer.log_every=1")
+    settings += ("model.embedding_dropout=0.2", "trainer.max_train_batches=3")
+    settings += ("optimizer.schedule=constant", "optimizer.warmup_fraction=0")
+    whole, parts = f"{name}-whole", f"{name}-parts"
+    for run, epochs in ((whole, 2), (parts, 1)):
+        command = (*settings, f"trainer.epochs={epochs}", f"hydra.run.dir={run}")
+        done = door_in(workspace, train.main, *command)
+        assert done.returncode == 0, done.stderr
+    done = door_in(workspace, train.main, f"resume={parts}", "trainer.epochs=2")
+    assert done.returncode == 0, done.stderr
+    last = "checkpoints/last/training_state.safetensors"
+    assert (workspace / whole / last).read_bytes() == (workspace / parts / last).read_bytes()
+    events = EventAccumulator(str(workspace / whole))
+    events.Reload()
+    added = [point.value for point in events.Scalars(f"train/{name}")]
+    plain = [point.value for point in events.Scalars("train/loss")]
+    assert len(added) == len(plain) == 6
+    assert min(added) > 0
+    if name == "adversarial":
+        # Other dropout masks, but on average it is worse where it was made worse.
+        assert np.mean(added) > np.mean(plain)
+    elif name == "entropy":
+        assert max(added) <= np.log(2) + 1e-6

@@ -65,7 +65,7 @@ def run(
     directory.mkdir(exist_ok=True)
     model = Classifier(nn.Embedding(20, 8), config.model)
     optimizer = build_optimizer(model, config.optimizer)
-    state = TrainingState(model, optimizer, Progress(), Classification.figures)
+    state = TrainingState(model, optimizer, Progress(), ("loss", "accuracy"))
     saved = [] if saved is None else saved
 
     def save(name: str, metrics: dict[str, float]) -> None:
