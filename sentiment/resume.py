@@ -99,7 +99,7 @@ def extend(requested: Config, saved: RunConfig, run: Path) -> Config:
     schema = type(requested)
     first, again = flatten(_load_requested(schema, run)), flatten(requested)
     values = OmegaConf.structured(saved)
-    for key in (CACHE, *REVIEWS):
+    for key in again.keys() & {CACHE, *REVIEWS}:
         # Given anew, or else as the run resolved it: paths were relative to where it began.
         if key == CACHE or again[key] != first[key]:
             OmegaConf.update(values, key, again[key])

@@ -58,8 +58,8 @@ def test_a_run_leaves_curves_perplexities_and_a_checkpoint(pretrained: Path) -> 
     for direction in ("left_to_right", "right_to_left"):
         name = f"validation/perplexity_{direction}"
         assert metrics[name] == float(row[name])
-        # Near that of equal odds, with the vocabulary of 436, after 4 updates.
-        assert 300 < metrics[name] < 600
+        # It begins with how often the 436 words of the vocabulary stand in the texts.
+        assert 100 < metrics[name] < 150
         losses.append(math.log(metrics[name]))
     assert metrics["validation/loss"] == pytest.approx(np.mean(losses))
     events = EventAccumulator(str(pretrained))
@@ -90,23 +90,6 @@ def test_a_classifier_starts_from_it_with_n_grams_of_its_own(
     assert tokenizers[0].read_bytes() == (
         (workspace / "classifier/checkpoints/best/tokenizer.json").read_bytes()
     )
-
-
-def test_a_classifier_that_started_from_it_goes_on_to_the_same(
-    pretrained: Path, workspace: Path
-) -> None:
-    command = (*TINY, "init_from=language", "model.ngrams=2", "trainer.epochs=2")
-    for name, epochs in (("whole", 2), ("parts", 1)):
-        settings = (*command, f"trainer.epochs={epochs}", "optimizer.schedule=constant")
-        settings += ("optimizer.warmup_fraction=0", f"hydra.run.dir={name}")
-        assert door_in(workspace, train.main, *settings).returncode == 0
-    done = door_in(workspace, train.main, "resume=parts", "trainer.epochs=2")
-    assert done.returncode == 0, done.stderr
-    whole, parts = (
-        (workspace / name / "checkpoints/last/model.safetensors").read_bytes()
-        for name in ("whole", "parts")
-    )
-    assert whole == parts
 
 
 def test_a_run_that_was_killed_ends_with_the_same_bytes(cwd: Path) -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sentiment import train
+from sentiment import pretrain, train
 from tests.cli.test_configuration import door_in
 
 TINY = (
@@ -21,7 +21,7 @@ TINY = (
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Reviews with and without labels, and a teacher."""
+    """Reviews with and without labels, a teacher, and a language model."""
     folder = tmp_path_factory.mktemp("workspace")
     (folder / "reviews").mkdir()
     for name, count in (("train", 100), ("test", 40), ("unsupervised", 200)):
@@ -33,8 +33,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         labels_N = labels_N * 0 - 1 if name == "unsupervised" else labels_N
         table = pa.table({"text": texts, "label": labels_N})
         pq.write_table(table, folder / f"reviews/{name}.parquet")
-    done = door_in(folder, train.main, *TINY, "hydra.run.dir=teacher")
-    assert done.returncode == 0, done.stderr
+    words = tuple(setting for setting in TINY if "learning_rate" not in setting)
+    for main, settings, name in ((train.main, TINY, "teacher"), (pretrain.main, words, "language")):
+        done = door_in(folder, main, *settings, f"hydra.run.dir={name}")
+        assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -54,19 +56,37 @@ def test_a_student_learns_from_labels_and_teacher(workspace: Path) -> None:
     assert set(environment["data_sha256"]) == {"train", "validation", "test", "unlabelled"}
 
 
-def test_a_student_goes_on_to_the_same_bytes(workspace: Path) -> None:
-    steady = ("optimizer.schedule=constant", "optimizer.warmup_fraction=0", "teacher=teacher")
+def test_all_at_once_has_its_curves_and_goes_on_to_the_same_bytes(workspace: Path) -> None:
+    weights = ("objective.adversarial=1", "objective.virtual_adversarial=1")
+    settings = (*TINY, *weights, "objective.entropy=0.5", "objective.epsilon=1")
+    settings += ("init_from=language", "teacher=teacher", "model.ngrams=2", "trainer.log_every=1")
+    settings += ("model.embedding_dropout=0.2", "trainer.max_train_batches=3")
+    settings += ("optimizer.schedule=constant", "optimizer.warmup_fraction=0")
     for name, epochs in (("whole", 2), ("parts", 1)):
-        settings = (*TINY, *steady, f"trainer.epochs={epochs}", f"hydra.run.dir={name}")
-        assert door_in(workspace, train.main, *settings).returncode == 0
+        command = (*settings, f"trainer.epochs={epochs}", f"hydra.run.dir={name}")
+        done = door_in(workspace, train.main, *command)
+        assert done.returncode == 0, done.stderr
+        assert "known n-grams of 1 to 2 tokens" in done.stdout
     done = door_in(workspace, train.main, "resume=parts", "trainer.epochs=2")
     assert done.returncode == 0, done.stderr
     for name in ("model.safetensors", "training_state.safetensors"):
         whole, parts = (workspace / run / "checkpoints/last" / name for run in ("whole", "parts"))
         assert whole.read_bytes() == parts.read_bytes()
 
-    other = (*TINY, "seed=1", "trainer.epochs=1", "optimizer.learning_rate=1e-9")
-    assert door_in(workspace, train.main, *other, "hydra.run.dir=untaught").returncode == 0
+    events = EventAccumulator(str(workspace / "whole"))
+    events.Reload()
+    curves = {
+        name: [point.value for point in events.Scalars(f"train/{name}")]
+        for name in ("loss", "adversarial", "virtual_adversarial", "entropy")
+    }
+    assert {len(values) for values in curves.values()} == {6}
+    assert min(min(values) for values in curves.values()) > 0
+    # Other dropout masks, but on average it is worse where it was made worse.
+    assert np.mean(curves["adversarial"]) > np.mean(curves["loss"])
+    assert max(curves["entropy"]) <= np.log(2) + 1e-6
+
+    untaught = (*TINY, "seed=1", "trainer.epochs=1", "optimizer.learning_rate=1e-9")
+    assert door_in(workspace, train.main, *untaught, "hydra.run.dir=untaught").returncode == 0
     done = door_in(workspace, train.main, "resume=parts", "trainer.epochs=3", "teacher=untaught")
     assert done.returncode == 2
     assert "the unlabelled reviews are others than those that the run" in done.stderr
@@ -89,32 +109,3 @@ def test_what_cannot_teach_is_refused(
     assert done.returncode == 2
     assert message in done.stderr
     assert not (workspace / "refused").exists()
-
-
-@pytest.mark.parametrize("name", ["adversarial", "virtual_adversarial", "entropy"])
-def test_what_is_added_has_a_curve_and_goes_on_to_the_same_bytes(
-    workspace: Path, name: str
-) -> None:
-    settings = (*TINY, f"objective.{name}=0.5", "objective.epsilon=1", "trainer.log_every=1")
-    settings += ("model.embedding_dropout=0.2", "trainer.max_train_batches=3")
-    settings += ("optimizer.schedule=constant", "optimizer.warmup_fraction=0")
-    whole, parts = f"{name}-whole", f"{name}-parts"
-    for run, epochs in ((whole, 2), (parts, 1)):
-        command = (*settings, f"trainer.epochs={epochs}", f"hydra.run.dir={run}")
-        done = door_in(workspace, train.main, *command)
-        assert done.returncode == 0, done.stderr
-    done = door_in(workspace, train.main, f"resume={parts}", "trainer.epochs=2")
-    assert done.returncode == 0, done.stderr
-    last = "checkpoints/last/training_state.safetensors"
-    assert (workspace / whole / last).read_bytes() == (workspace / parts / last).read_bytes()
-    events = EventAccumulator(str(workspace / whole))
-    events.Reload()
-    added = [point.value for point in events.Scalars(f"train/{name}")]
-    plain = [point.value for point in events.Scalars("train/loss")]
-    assert len(added) == len(plain) == 6
-    assert min(added) > 0
-    if name == "adversarial":
-        # Other dropout masks, but on average it is worse where it was made worse.
-        assert np.mean(added) > np.mean(plain)
-    elif name == "entropy":
-        assert max(added) <= np.log(2) + 1e-6
