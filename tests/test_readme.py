@@ -10,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sentiment import cli
+from sentiment.config import PretrainConfig
 from sentiment.data.reviews import SAMPLE
 from tests.conftest import compose_train
 
@@ -18,7 +20,7 @@ COMMANDS = sorted(
     {
         command.partition("#")[0].strip()
         for command in re.findall(
-            r"^(?:python|torchrun .*) -m sentiment\.train(?: .*)?$", README, re.MULTILINE
+            r"^(?:python|torchrun .*) -m sentiment\.(?:pre)?train(?: .*)?$", README, re.MULTILINE
         )
     }
 )
@@ -35,10 +37,18 @@ def test_there_is_something_to_check() -> None:
 
 
 @pytest.mark.parametrize(
-    "overrides", [*(c.partition("sentiment.train")[2] for c in COMMANDS), *SETTINGS]
+    "overrides",
+    [*(c.partition("sentiment.train")[2] for c in COMMANDS if "pretrain" not in c), *SETTINGS],
 )
 def test_overrides_compose(overrides: str) -> None:
     compose_train(*shlex.split(overrides))
+
+
+@pytest.mark.parametrize(
+    "overrides", [c.partition("sentiment.pretrain")[2] for c in COMMANDS if "pretrain" in c]
+)
+def test_overrides_of_pretraining_compose(overrides: str) -> None:
+    cli.compose_config("pretrain", PretrainConfig, shlex.split(overrides))
 
 
 def masked(line: str) -> str:
