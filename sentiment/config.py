@@ -190,9 +190,14 @@ class SplitConfig:
     kind: SplitKind = SplitKind.grouped
     """`grouped`: all reviews of a film of IMDB, and whole groups of `data.group_column`. `random`:
     single reviews, which overstates test accuracy; it does not go with `data.group_column`."""
+    labelled: int | None = None
+    """So many training reviews keep their labels, the others join the texts without labels;
+    `None`: all keep them."""
 
     def __post_init__(self) -> None:
-        fraction = self.validation_fraction
+        fraction, labelled = self.validation_fraction, self.labelled
+        valid = labelled is None or labelled >= 2
+        _require(valid, "split.labelled", labelled, "2 or more, or null")
         _require(0 < fraction < 1, "split.validation_fraction", fraction, "a number in (0, 1)")
         _require(self.seed >= 0, "split.seed", self.seed, "0 or more")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from datasets import concatenate_datasets
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -14,7 +15,13 @@ from torch import Tensor
 from sentiment.config import ModelConfig, TrainConfig, flatten
 from sentiment.data.encoded import EncodedReviews, EncodedTexts
 from sentiment.data.encoding import encode, fingerprint
-from sentiment.data.reviews import groups_of, label_names, load_splits, load_unlabelled
+from sentiment.data.reviews import (
+    groups_of,
+    label_names,
+    load_splits,
+    load_unlabelled,
+    take_labelled,
+)
 from sentiment.lifecycle import (
     BEST,
     is_finished,
@@ -157,6 +164,8 @@ def load_data(
         UserError: reviews or a tokenizer that cannot be used.
     """
     splits = load_splits(config.data, config.split)
+    known = dict(splits)
+    splits["train"], rest = take_labelled(splits["train"], config.split)
     names = label_names(splits["train"])
     config.data.negative, config.data.positive = names
     sha256 = {name: fingerprint(reviews) for name, reviews in splits.items()}
@@ -187,7 +196,9 @@ def load_data(
     groups_N = groups_of(splits["train"])
     unlabelled: EncodedTexts | None = None
     needs_no_label = {"virtual_adversarial", "entropy"} & config.objective.added.keys()
-    texts = load_unlabelled(config.data, splits) if needs_no_label or teacher is not None else []
+    texts = rest
+    if needs_no_label or teacher is not None:
+        texts = concatenate_datasets([load_unlabelled(config.data, known), rest])
     if needs_no_label and len(texts) > 0:
         plain = texts.add_column("label", np.full(len(texts), -1))
         sha256["unlabelled"] = fingerprint(plain)

@@ -84,6 +84,37 @@ def load_splits(data: DataConfig, split: SplitConfig) -> dict[str, Dataset]:
     return {"train": train, "validation": validation, "test": test}
 
 
+def take_labelled(train: Dataset, split: SplitConfig) -> tuple[Dataset, Dataset]:
+    """Draw the training reviews whose labels may be looked at, as many of each class as there are.
+
+    Those of a smaller number are among those of a larger one.
+
+    Returns:
+        All columns of these reviews, and the texts of the others.
+
+    Raises:
+        UserError: there are not so many.
+    """
+    if split.labelled is None:
+        return train, train.select([]).select_columns(["text"])
+    if split.labelled > len(train):
+        raise UserError(
+            f"split.labelled is {split.labelled}, expected no more than the {len(train)} reviews "
+            "that there are to train on"
+        )
+    labels_N = labels_of(train)
+    generator = np.random.default_rng(split.seed)
+    # One of each class, and then in turn, so that each has its share of any number of them.
+    place_N = np.empty(len(train))
+    for label in (0, 1):
+        rows = generator.permutation(np.flatnonzero(labels_N == label))
+        place_N[rows] = (np.arange(len(rows)) + (label + 1) / 3) / len(rows)
+        place_N[rows[0]] = -1
+    order = np.argsort(place_N, kind="stable")
+    kept, rest = np.sort(order[: split.labelled]), np.sort(order[split.labelled :])
+    return train.select(kept), train.select(rest).select_columns(["text"])
+
+
 def load_unlabelled(data: DataConfig, splits: Mapping[str, Dataset]) -> Dataset:
     """Read texts that nobody labelled, but for those that also stand in one of the splits.
 

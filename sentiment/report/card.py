@@ -207,7 +207,9 @@ def _protocol(config: TrainConfig, metrics: Mapping[str, float]) -> str:
             f"a share of {split.validation_fraction} of the training reviews, drawn {drawn} "
             f"(`split.seed={split.seed}`)"
         )
-    sentences = [
+    labelled = split.labelled
+    sentences = [] if labelled is None else [f"Of the training reviews {labelled} had a label."]
+    sentences += [
         f"Validation reviews are {validation}; a text of several splits is kept in one only.",
         f"Of at most {config.trainer.epochs} epochs a run keeps the one with the highest "
         "validation accuracy, and of equals the one with the lowest loss; its validation figures "

@@ -92,6 +92,19 @@ def test_all_at_once_has_its_curves_and_goes_on_to_the_same_bytes(workspace: Pat
     assert "the unlabelled reviews are others than those that the run" in done.stderr
 
 
+def test_reviews_that_lose_their_labels_are_labelled_by_the_teacher(workspace: Path) -> None:
+    few = (*TINY, "split.labelled=20", "trainer.epochs=1")
+    for settings, name in ((few, "few"), ((*few, "teacher=few"), "taught")):
+        done = door_in(workspace, train.main, *settings, f"hydra.run.dir={name}")
+        assert done.returncode == 0, done.stderr
+        assert "20 reviews to train on, 10 to validate" in done.stdout
+    assert "has labelled 270 texts" in done.stdout
+    card = (workspace / "taught/checkpoints/best/README.md").read_text()
+    assert "Of the training reviews 20 had a label." in card
+    done = door_in(workspace, train.main, *TINY, "teacher=few", "hydra.run.dir=refused")
+    assert "has learned from reviews that are to validate" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -20,6 +20,7 @@ from sentiment.data.reviews import (
     load_splits,
     load_unlabelled,
     ratings_of,
+    take_labelled,
     validation_mask,
 )
 from sentiment.errors import UserError
@@ -85,6 +86,30 @@ def test_unlabelled_texts_of_no_split_come_as_they_stand(tmp_path: Path) -> None
     found = load_unlabelled(local(tmp_path), splits)
     assert found.column_names == ["text"]
     assert found["text"][:] == ["new", "newer"]
+
+
+@given(st.integers(2, 40), st.integers(1, 20), st.integers(0, 5))
+@settings(deadline=None, max_examples=20)
+def test_labelled_reviews_are_drawn_by_class_and_smaller_draws_are_in_larger_ones(
+    positive: int, negative: int, seed: int
+) -> None:
+    labels = [1] * positive + [0] * negative
+    train = Dataset.from_dict({"text": [str(i) for i in range(len(labels))], "label": labels})
+    before: set[str] = set()
+    for count in range(2, len(labels) + 1):
+        kept, rest = take_labelled(train, SplitConfig(0.1, seed, labelled=count))
+        assert kept.column_names == ["text", "label"]
+        assert rest.column_names == ["text"]
+        assert len(kept) == count
+        assert set(kept["text"][:]) | set(rest["text"][:]) == set(train["text"][:])
+        assert before <= set(kept["text"][:])
+        assert set(kept["label"][:]) == {0, 1}
+        assert abs(sum(kept["label"][:]) - count * positive / len(labels)) < 2
+        before = set(kept["text"][:])
+    everything, nothing = take_labelled(train, SplitConfig(0.1, seed))
+    assert (len(everything), len(nothing)) == (len(labels), 0)
+    with pytest.raises(UserError, match=r"split\.labelled is 99, expected no more than the"):
+        take_labelled(train, SplitConfig(0.1, seed, labelled=99))
 
 
 def test_without_unlabelled_texts_there_is_a_word(tmp_path: Path) -> None:
