@@ -64,7 +64,8 @@ class Result:
 
 def describe_split(split: SplitConfig) -> dict[str, Any]:
     """The settings of a split as JSON has them."""
-    return asdict(split) | {"kind": split.kind.value}
+    values = asdict(split) | {"kind": split.kind.value}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def without_places(overrides: Sequence[str]) -> list[str]:
