@@ -3,9 +3,9 @@
     python scripts/label_efficiency.py data.path=DIR --seeds 3 --output label_efficiency.png
 
 For each number of labels a run of `experiment=best` learns from them, and one of
-`experiment=unlabelled_cpu` from what the first says of all other texts as well. Runs and raw files
-are those of `scripts/results.py`, as the rows `labels-N` and `labels-N-taught`: what is there is not
-run again. Without `--seeds` it draws the raw files that there are.
+`experiment=unlabelled_cpu` from what the first says of all other texts as well. Runs and raw
+files are those of `scripts/results.py`, as the rows `labels-N` and `labels-N-taught`; what is there
+is not run again. Without `--seeds` it draws the raw files that there are.
 """
 
 import argparse

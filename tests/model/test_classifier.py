@@ -11,7 +11,7 @@ from sentiment.text.vectors import WordVectors
 
 def classifier(*pooling: Pooling) -> Classifier:
     torch.manual_seed(0)
-    config = ModelConfig(2, 8, list(pooling), 0.1, 0.5, 0.3, freeze=[])
+    config = ModelConfig(2, 8, 0.5, 0.3, pooling=list(pooling), word_dropout=0.1, freeze=[])
     return Classifier(nn.Embedding(20, 6), config)
 
 
