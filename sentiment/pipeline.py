@@ -3,25 +3,11 @@
 import copy
 import logging
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from datasets import concatenate_datasets
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch import Tensor
 
-from sentiment.config import ModelConfig, TrainConfig, flatten
-from sentiment.data.encoded import EncodedReviews, EncodedTexts
-from sentiment.data.encoding import encode, fingerprint
-from sentiment.data.reviews import (
-    groups_of,
-    label_names,
-    load_splits,
-    load_unlabelled,
-    take_labelled,
-)
+from sentiment.config import TrainConfig, flatten
 from sentiment.lifecycle import (
     BEST,
     is_finished,
@@ -30,21 +16,16 @@ from sentiment.lifecycle import (
     settle_places,
     take_up,
 )
+from sentiment.loading import Data, load_data
 from sentiment.model.classifier import Classifier
 from sentiment.model.embedding import build_embedding
-from sentiment.model.ngrams import NO_NGRAM, NGramFeatures
 from sentiment.observer import Observer
 from sentiment.report.journal import Journal
 from sentiment.report.metrics import binary_metrics
 from sentiment.report.progress import byte_progress
 from sentiment.report.projector import remove_projector, write_projector
-from sentiment.report.run import (
-    METRICS,
-    PREDICTIONS,
-    write_metrics,
-    write_predictions,
-)
-from sentiment.text.tokenizer import build_tokenizer, unknown_id, vocabulary_size
+from sentiment.report.run import METRICS, PREDICTIONS, write_metrics, write_predictions
+from sentiment.text.tokenizer import unknown_id
 from sentiment.text.vectors import find_vectors
 from sentiment.training.checkpoint import (
     Checkpoint,
@@ -56,39 +37,14 @@ from sentiment.training.checkpoint import (
 from sentiment.training.classification import Classification, figures_of
 from sentiment.training.inference import predict_logits, word_logits
 from sentiment.training.loop import fit
-from sentiment.training.ngrams import fit_ngrams
-from sentiment.training.objectives import resolve_pos_weight
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.processes import Processes
 from sentiment.training.runtime import Runtime, memory_advice, prepare, seed_everything
-from sentiment.training.self_training import (
-    add_groups,
-    add_reviews,
-    label_texts,
-    require_same_split,
-)
+from sentiment.training.self_training import require_same_split
 from sentiment.training.state import Progress, Resumable, TrainingState
 from sentiment.training.transfer import adopt_settings, build_from, freeze
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Data:
-    """The three splits as token ids, and what turned them into these."""
-
-    tokenizer: Tokenizer
-    train: EncodedReviews
-    validation: EncodedReviews
-    test: EncodedReviews
-    sha256: dict[str, str]
-    """Hash of each split's texts and labels."""
-    label_names: tuple[str, str]
-    """Of the labels 0 and 1."""
-    unlabelled: EncodedTexts | None
-    """For objectives that need no label; `None`: not asked for, or there are none."""
-    ngrams: NGramFeatures | None
-    """Learned from the training reviews; `None` without n-grams, or with those of another run."""
 
 
 def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
@@ -144,76 +100,6 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
     log.info("  tensorboard --logdir %s", directory.parent.parent)
     log.info("  python -m sentiment.evaluate checkpoint=%s", directory)
     log.info("  python -m sentiment.predict --checkpoint %s", directory)
-
-
-def load_data(
-    config: TrainConfig,
-    runtime: Runtime,
-    loaded: Resumable | Saved | None,
-    teacher: Checkpoint | None = None,
-) -> Data:
-    """Read, split and encode the reviews; the vocabulary is learned from those to train on.
-
-    Args:
-        config: gets the names of the labels, `pos_weight` as a number, and the number of n-grams.
-        runtime: where caches lie.
-        loaded: a checkpoint whose tokenizer to take instead, and n-grams if it has some.
-        teacher: labels the texts without labels.
-
-    Raises:
-        UserError: reviews or a tokenizer that cannot be used.
-    """
-    splits = load_splits(config.data, config.split)
-    known = dict(splits)
-    splits["train"], rest = take_labelled(splits["train"], config.split)
-    names = label_names(splits["train"])
-    config.data.negative, config.data.positive = names
-    sha256 = {name: fingerprint(reviews) for name, reviews in splits.items()}
-    if loaded is None:
-        texts = (part["text"] for part in splits["train"].iter(10_000))
-        tokenizer = build_tokenizer(texts, sha256["train"], config.tokenizer, runtime.cache_dir)
-    elif isinstance(loaded, Resumable):
-        tokenizer = loaded.checkpoint.tokenizer
-    else:
-        tokenizer = loaded.tokenizer
-    log.info(
-        "%d reviews to train on, %d to validate, %d to test; vocabulary of %d",
-        *map(len, splits.values()),
-        tokenizer.get_vocab_size(),
-    )
-    limits = (config.tokenizer.max_length, config.tokenizer.truncation_side)
-    train, validation, test = (
-        encode(reviews, sha256[name], tokenizer, runtime.cache_dir).truncate(*limits)
-        for name, reviews in splits.items()
-    )
-    pos_weight = resolve_pos_weight(config.objective, train.labels_N)
-    config.objective.pos_weight = str(pos_weight)
-    log.info(
-        "%.1f %% of the training reviews are positive; objective.pos_weight is %.4g",
-        *(100 * train.labels_N.double().mean(), pos_weight),
-    )
-    ngrams = None
-    groups_N = groups_of(splits["train"])
-    unlabelled: EncodedTexts | None = None
-    needs_no_label = {"virtual_adversarial", "entropy"} & config.objective.added.keys()
-    texts = rest
-    if needs_no_label or teacher is not None:
-        texts = concatenate_datasets([load_unlabelled(config.data, known), rest])
-    if needs_no_label and len(texts) > 0:
-        plain = texts.add_column("label", np.full(len(texts), -1))
-        sha256["unlabelled"] = fingerprint(plain)
-        found = encode(plain, sha256["unlabelled"], tokenizer, runtime.cache_dir)
-        unlabelled = found.truncate(*limits)
-    if teacher is not None:
-        more, sha256["unlabelled"] = label_texts(texts, teacher, tokenizer, runtime)
-        train = add_reviews(train, more.truncate(*limits))
-        groups_N = add_groups(groups_N, len(more))
-    took_over = isinstance(loaded, Checkpoint) or (
-        isinstance(loaded, Resumable) and loaded.progress.took_ngrams_over
-    )
-    if config.model.ngrams > 0 and not took_over:
-        train, ngrams = _with_ngrams(config.model, train, groups_N, tokenizer)
-    return Data(tokenizer, train, validation, test, sha256, names, unlabelled, ngrams)
 
 
 def begin(
@@ -274,19 +160,6 @@ def go_on(
     state = _state(config, runtime, model, resumed.progress)
     state.restore(resumed)
     return state
-
-
-def _with_ngrams(
-    config: ModelConfig, train: EncodedReviews, groups_N: NDArray[np.int64], tokenizer: Tokenizer
-) -> tuple[EncodedReviews, NGramFeatures]:
-    log.info("learning the features of n-grams")
-    ngrams, of_train = fit_ngrams(
-        train, groups_N, vocabulary_size(tokenizer), config.ngrams, config.ngrams_size
-    )
-    config.ngrams_size = ngrams.keys_OS.shape[1]
-    counts = (ngrams.keys_OS != NO_NGRAM).sum(dim=1).tolist()
-    log.info("known n-grams of 1 to %d tokens: %s", len(counts), ", ".join(map(str, counts)))
-    return replace(train, ngrams=of_train), ngrams
 
 
 def _state(

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from sentiment.config import PretrainConfig, flatten
 from sentiment.data.encoded import EncodedTexts
-from sentiment.data.encoding import encode, fingerprint
+from sentiment.data.encoding import encode, fingerprint, without_labels
 from sentiment.data.reviews import load_splits, load_unlabelled
 from sentiment.errors import UserError
 from sentiment.lifecycle import is_finished, record_environment, saver, settle_places, take_up
@@ -126,13 +126,10 @@ def load_texts(config: PretrainConfig, runtime: Runtime, tokenizer: Tokenizer | 
     """
     splits = load_splits(config.data, config.split)
     unlabelled = load_unlabelled(config.data, splits)
-    parts = [splits["train"].select_columns(["text"]), unlabelled]
-    train, held_out = concatenate_datasets(parts), splits["validation"].select_columns(["text"])
-    del splits
     # No label gets any further.
-    train, held_out = (
-        texts.add_column("label", np.full(len(texts), -1)) for texts in (train, held_out)
-    )
+    parts = (splits["train"], unlabelled)
+    train = concatenate_datasets([without_labels(part) for part in parts])
+    held_out = without_labels(splits["validation"])
     sha256 = {"train": fingerprint(train), "validation": fingerprint(held_out)}
     if tokenizer is None:
         batches = (part["text"] for part in train.iter(10_000))

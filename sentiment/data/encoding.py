@@ -15,6 +15,12 @@ from sentiment.text.tokenizer import token_ids
 FEATURES = Features({"ids": List(Value("int32")), "label": Value("int64")})
 
 
+def without_labels(texts: Dataset) -> Dataset:
+    """The column `text`, and -1 in the place of every label."""
+    texts = texts.select_columns(["text"])
+    return texts.add_column("label", np.full(len(texts), -1))
+
+
 def fingerprint(reviews: Dataset) -> str:
     """Hash of all texts and labels in their order, as 64 hexadecimal digits."""
     digest = hashlib.sha256()

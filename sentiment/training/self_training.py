@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from sentiment.config import TrainConfig
 from sentiment.data.encoded import EncodedReviews
-from sentiment.data.encoding import encode, fingerprint
+from sentiment.data.encoding import encode, fingerprint, without_labels
 from sentiment.errors import UserError
 from sentiment.training.checkpoint import Checkpoint
 from sentiment.training.inference import predict_logits
@@ -59,7 +59,7 @@ def label_texts(
             "teacher needs texts without labels, and there are none: use data=imdb, which has "
             "some, or give data.unlabelled=FILE with data=files"
         )
-    plain = texts.add_column("label", np.full(len(texts), -1))
+    plain = without_labels(texts)
     sha256 = fingerprint(plain)
     reading = teacher.config.tokenizer
     read = encode(plain, sha256, teacher.tokenizer, runtime.cache_dir)
