@@ -127,8 +127,8 @@ def load_texts(config: PretrainConfig, runtime: Runtime, tokenizer: Tokenizer | 
     splits = load_splits(config.data, config.split)
     unlabelled = load_unlabelled(config.data, splits)
     # No label gets any further.
-    parts = (splits["train"], unlabelled)
-    train = concatenate_datasets([without_labels(part) for part in parts])
+    parts = [splits["train"].select_columns(["text"]), unlabelled]
+    train = without_labels(concatenate_datasets(parts))
     held_out = without_labels(splits["validation"])
     sha256 = {"train": fingerprint(train), "validation": fingerprint(held_out)}
     if tokenizer is None:
