@@ -88,8 +88,8 @@ def test_unlabelled_texts_of_no_split_come_as_they_stand(tmp_path: Path) -> None
     assert found["text"][:] == ["new", "newer"]
 
 
-@given(st.integers(2, 40), st.integers(1, 20), st.integers(0, 5))
-@settings(deadline=None, max_examples=20)
+@given(st.integers(2, 20), st.integers(1, 5), st.integers(0, 5))
+@settings(deadline=None, max_examples=10)
 def test_labelled_reviews_are_drawn_by_class_and_smaller_draws_are_in_larger_ones(
     positive: int, negative: int, seed: int
 ) -> None:
