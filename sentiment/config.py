@@ -540,6 +540,11 @@ class PretrainConfig(RunConfig):
     model: EncoderConfig
     language: LanguageConfig
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        labelled = self.split.labelled
+        _require(labelled is None, "split.labelled", labelled, "null: no label is read")
+
 
 @dataclass
 class EvaluateConfig:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sentiment.config import ModelConfig, Pooling
-from sentiment.model.encoder import Encoder, SharedDropout
+from sentiment.model.encoder import SharedDropout, build_encoder
 from sentiment.model.ngrams import FEATURES, NGramFeatures
 
 
@@ -43,15 +43,7 @@ class Classifier(nn.Module):
         if config.ngrams > 0:
             vocabulary_size = embedding.num_embeddings
             self.ngrams = NGramFeatures(vocabulary_size, config.ngrams, config.ngrams_size)
-        self.encoder = Encoder(
-            embedding.embedding_dim + FEATURES * config.ngrams,
-            config.hidden_size,
-            config.layers,
-            config.dropout,
-            config.cell,
-            config.bidirectional,
-            config.forget_bias,
-        )
+        self.encoder = build_encoder(embedding.embedding_dim + FEATURES * config.ngrams, config)
         width = self.encoder.output_size
         self.pooling = tuple(config.pooling)
         if Pooling.attention in self.pooling:

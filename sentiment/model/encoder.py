@@ -12,7 +12,7 @@ step-by-step path for an LSTM, 7 to 10 times slower on a CPU.
 import torch
 from torch import Tensor, nn
 
-from sentiment.config import Cell
+from sentiment.config import Cell, EncoderConfig
 from sentiment.model import kernel
 
 LAYERS = {Cell.lstm: nn.LSTM, Cell.gru: nn.GRU, Cell.rnn: nn.RNN}
@@ -155,6 +155,19 @@ class Encoder(nn.Module):
         if self.bidirectional:
             final_BH = torch.cat([final_BH, x_TBE[0, :, size:]], dim=1)
         return x_TBE, final_BH
+
+
+def build_encoder(input_size: int, config: EncoderConfig) -> Encoder:
+    """The encoder that a configuration asks for, for inputs of the given width."""
+    return Encoder(
+        input_size,
+        config.hidden_size,
+        config.layers,
+        config.dropout,
+        config.cell,
+        config.bidirectional,
+        config.forget_bias,
+    )
 
 
 def _compiled_layer(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear, softplus
 
 from sentiment.config import EncoderConfig
-from sentiment.model.encoder import Encoder, SharedDropout
+from sentiment.model.encoder import Encoder, SharedDropout, build_encoder
 
 
 class Predictions(NamedTuple):
@@ -48,15 +48,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.embedding = embedding
         self.embedding_dropout = SharedDropout(config.embedding_dropout)
-        self.encoder = Encoder(
-            embedding.embedding_dim,
-            config.hidden_size,
-            config.layers,
-            config.dropout,
-            config.cell,
-            config.bidirectional,
-            config.forget_bias,
-        )
+        self.encoder = build_encoder(embedding.embedding_dim, config)
         separate_directions(self.encoder)
         self.dropout = SharedDropout(config.dropout)
         self.projections = nn.ModuleList(

@@ -18,8 +18,7 @@ from sentiment.training.loop import Rows, Step
 from sentiment.training.runtime import Runtime
 
 HELD_OUT = 500
-"""Texts that perplexity is computed of, at most: some 130,000 tokens of IMDB, whose mean loss is
-known to one hundredth."""
+"""Texts that perplexity is computed of, at most: some 130,000 tokens of IMDB."""
 POWER = 0.75
 """Of a token's count: so often is it sampled (Mikolov et al., 2013)."""
 BATCH_SIZE, MAX_TOKENS, MAX_PREDICTIONS = 32, 16_384, 2048
@@ -53,6 +52,10 @@ class Language:
         counts_V = torch.bincount(train.ids, minlength=model.embedding.num_embeddings)
         weight_V = counts_V.clamp(min=1).double().pow(POWER).to(runtime.device)
         self._probability_V = weight_V / weight_V.sum()
+        if self._samples is not None:
+            # How likely a token is among those drawn, however often.
+            expected_V = -torch.expm1(self._samples * torch.log1p(-self._probability_V))
+            self._log_expected_V = expected_V.log().float()
 
     def size(self, rows: Rows) -> int:
         """The number of predicted tokens, or 1 where there is none."""
@@ -110,11 +113,8 @@ class Language:
             return [self.model.loss(predictions) for predictions in predicted]
         drawn = torch.multinomial(self._probability_V, self._samples, replacement=True)
         sampled_K = torch.unique(drawn)
-        # How likely a token is among those drawn, however often.
-        expected_V = -torch.expm1(self._samples * torch.log1p(-self._probability_V))
-        log_expected_V = expected_V.log().float()
         return [
-            self.model.sampled_loss(predictions, sampled_K, log_expected_V)
+            self.model.sampled_loss(predictions, sampled_K, self._log_expected_V)
             for predictions in predicted
         ]
 

@@ -4,6 +4,7 @@ The probabilities of the teacher take the place of labels, as in distillation (H
 """
 
 import logging
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -23,17 +24,21 @@ log = logging.getLogger(__name__)
 
 
 def require_same_split(config: TrainConfig, teacher: Checkpoint) -> None:
-    """See that no validation review has taught the teacher.
+    """See that the teacher has learned from no label that this run may not learn from.
 
     Raises:
         UserError: its training reviews were drawn in another way.
     """
-    asked, was = config.split, teacher.config.split
-    if config.data.source is teacher.config.data.source and asked != was:
-        raise UserError(
-            f"teacher={teacher.folder} has learned from reviews that are to validate with now: its "
-            f"split was {was}, and this one is {asked}; give it the same, or train another teacher"
-        )
+    if config.data.source is not teacher.config.data.source:
+        return
+    for field in fields(config.split):
+        now, was = (getattr(split, field.name) for split in (config.split, teacher.config.split))
+        if now != was:
+            now, was = (getattr(value, "value", value) for value in (now, was))
+            raise UserError(
+                f"split.{field.name} is {now}, but teacher={teacher.folder} was trained with {was} "
+                "and knows labels that are set aside here; give the same, or train another teacher"
+            )
 
 
 def label_texts(

@@ -142,6 +142,7 @@ def test_no_test_review_is_learned_from(cwd: Path) -> None:
         ("language.samples=0", r"language\.samples is 0, expected 1 or more, or null"),
         ("language.sample=5", r"unknown setting .*sample, expected perhaps language\.samples"),
         ("size=tpu", r"size=tpu: there is no such choice, expected perhaps gpu"),
+        ("+split.labelled=9", r"split\.labelled is 9, expected null: no label is read"),
         ("init_from=x", r"unknown setting init_from"),
         ("data.unlabelled=x", r"data\.unlabelled is x, expected null with data=imdb"),
         ("resume=nowhere", r"resume=nowhere is no run.*outputs/pretrain/DATE"),

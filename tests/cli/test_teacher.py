@@ -102,7 +102,7 @@ def test_reviews_that_lose_their_labels_are_labelled_by_the_teacher(workspace: P
     card = (workspace / "taught/checkpoints/best/README.md").read_text()
     assert "Of the training reviews 20 had a label." in card
     done = door_in(workspace, train.main, *TINY, "teacher=few", "hydra.run.dir=refused")
-    assert "has learned from reviews that are to validate" in done.stderr
+    assert "split.labelled is None, but teacher=" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_reviews_that_lose_their_labels_are_labelled_by_the_teacher(workspace: P
         (("objective.entropy=-1",), "objective.entropy is -1.0, expected a number, 0 or above"),
         (("objective.epsilon=0",), "objective.epsilon is 0.0, expected a number above 0"),
         (("teacher=nowhere",), "nowhere is no checkpoint: it does not exist"),
-        (("teacher=teacher", "split.seed=1"), "has learned from reviews that are to validate"),
+        (("teacher=teacher", "split.seed=1"), "split.seed is 1, but teacher="),
         (("teacher=teacher", "data=sample", "data.path=null"), "use data=imdb, which has some"),
     ],
 )
