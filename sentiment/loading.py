@@ -112,10 +112,10 @@ def load_data(
                 encoded = encode(plain, sha256["unlabelled"], tokenizer, runtime.cache_dir)
                 unlabelled = encoded.truncate(*limits)
         if learns_vectors and loaded is None:
-            parts = [splits["train"].select_columns(["text"]), texts]
+            labelled = splits["train"].select_columns(["text"])
+            all_texts = without_labels(concatenate_datasets([labelled, texts]))
             vectors = learn_vectors(
-                *(without_labels(concatenate_datasets(parts)), tokenizer),
-                *(config.embeddings, config.seed, runtime.cache_dir),
+                all_texts, tokenizer, config.embeddings, config.seed, runtime.cache_dir
             )
         if teacher is not None:
             more, sha256["unlabelled"] = label_texts(texts, teacher, tokenizer, runtime)
