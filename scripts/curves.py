@@ -1,0 +1,98 @@
+"""Draw the perplexity of language models, and the accuracy of classifiers, epoch by epoch.
+
+    python scripts/curves.py outputs/language outputs/alone outputs/pretrained --output curves.png
+
+reads the `history.csv` of runs of `sentiment.pretrain` and `sentiment.train`, finished or not, and
+prints the numbers, too. A classifier's curve has the name of its folder.
+"""
+
+import argparse
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sentiment import cli
+from sentiment.errors import UserError
+from sentiment.report.run import HISTORY
+
+PERPLEXITY, ACCURACY = "validation/perplexity_", "validation/accuracy"
+WHAT = {False: "validation perplexity", True: "validation accuracy, %"}
+
+
+class Curve(NamedTuple):
+    """A figure after each epoch, and whether it is an accuracy."""
+
+    name: str
+    is_accuracy: bool
+    values: list[float]
+
+
+def read_curves(runs: Sequence[Path]) -> list[Curve]:
+    """A classifier's accuracy, or a language model's perplexity in each direction.
+
+    Raises:
+        UserError: a folder without a finished epoch.
+    """
+    curves = []
+    for run in runs:
+        path = run / HISTORY
+        if not path.exists():
+            raise UserError(f"{run} has no {HISTORY}, expected a run that has finished an epoch")
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        for column in rows[0]:
+            if column == ACCURACY:
+                curves.append(Curve(run.name, True, [100 * float(row[column]) for row in rows]))
+            elif column.startswith(PERPLEXITY):
+                direction = column.removeprefix(PERPLEXITY).replace("_", " ")
+                name = f"{run.name}, {direction}"
+                curves.append(Curve(name, False, [float(row[column]) for row in rows]))
+    return curves
+
+
+def draw(curves: Sequence[Curve], path: Path) -> None:
+    """Draw perplexities and accuracies side by side, those that there are."""
+    kinds = sorted({curve.is_accuracy for curve in curves})
+    figure = Figure(figsize=(4.6 * len(kinds), 3.8), layout="constrained")
+    for axes, is_accuracy in zip(
+        figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True
+    ):
+        for curve in curves:
+            if curve.is_accuracy is is_accuracy:
+                epochs = range(1, len(curve.values) + 1)
+                axes.plot(epochs, curve.values, marker="o", label=curve.name)
+        axes.set_title(WHAT[is_accuracy], fontsize=10)
+        axes.set_xlabel("passes over the texts")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    # Without the version of matplotlib the same figure gives the same bytes.
+    figure.savefig(path, dpi=100, metadata={"Software": None}, pil_kwargs={"optimize": True})
+
+
+def table(curves: Sequence[Curve]) -> Iterator[str]:
+    """What the figure shows, in numbers."""
+    for curve in curves:
+        yield f"{curve.name}: {WHAT[curve.is_accuracy]} " + ", ".join(
+            f"{value:.1f}" for value in curve.values
+        )
+
+
+def main() -> None:
+    """Parse the command line, and do it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("runs", type=Path, nargs="+", help="run directories")
+    parser.add_argument("--output", type=Path, required=True, help="the picture, FILE.png")
+    arguments = parser.parse_args()
+    with cli.one_line_errors():
+        curves = read_curves(arguments.runs)
+        print(*table(curves), sep="\n")
+        draw(curves, arguments.output)
+
+
+if __name__ == "__main__":
+    main()
