@@ -1,11 +1,12 @@
 """What a few labels give, and what the texts without labels add: train, and draw it.
 
-    python scripts/label_efficiency.py data.path=DIR --seeds 3 --output label_efficiency.png
+    python -m sentiment.pretrain data.path=DIR hydra.run.dir=RUN
+    python scripts/label_efficiency.py data.path=DIR --language RUN --seeds 3 --output FILE.png
 
-For each number of labels a run of `experiment=best` learns from them, and one of
-`experiment=unlabelled_cpu` from what the first says of all other texts as well. Runs and raw
-files are those of `scripts/results.py`, as the rows `labels-N` and `labels-N-taught`; what is there
-is not run again. Without `--seeds` it draws the raw files that there are.
+For each number of labels runs of `experiment=best` learn from them alone, and runs of
+`experiment=unlabelled` from them and a language model of all texts. Raw files are those of
+`scripts/results.py`, in `results/labels`; what is there is not run again. Without `--seeds` it
+draws them.
 """
 
 import argparse
@@ -26,12 +27,13 @@ PASSES: dict[int, tuple[str, ...]] = {
     2500: ("trainer.batch_size=32", "trainer.epochs=6", "trainer.patience=6"),
 }
 """Numbers of labels, and what is set beside them: few labels need many passes in small batches."""
-KINDS = {"": "labels alone", "-taught": "and texts without labels (self-training)"}
-EVERYTHING = {22_500: ("best", "unlabelled_cpu")}
-"""Rows that have all labels, but for those of the validation reviews."""
+KINDS = {"alone": "labels alone", "pretrained": "and texts without labels (pretraining)"}
+EVERYTHING = {22_500: ("best", "unlabelled")}
+"""Rows of the README that have all labels, but for those of the validation reviews."""
+LABELS = results.RESULTS / "labels"
 
 
-def train(overrides: Sequence[str], seeds: int) -> None:
+def train(overrides: Sequence[str], seeds: int, language: Path) -> None:
     """Run what has no raw file yet.
 
     Raises:
@@ -39,26 +41,29 @@ def train(overrides: Sequence[str], seeds: int) -> None:
         SystemExit: a run failed.
     """
     for labels, passes in PASSES.items():
-        name = f"labels-{labels}"
-        shared = ["split.seed=${seed}", f"split.labelled={labels}", *overrides]
-        results.run(name, seeds, ["experiment=best", *passes, *shared])
-        teacher = f"teacher={results.RUNS}/{name}/split-${{seed}}-seed-${{seed}}"
-        results.run(f"{name}-taught", seeds, ["experiment=unlabelled_cpu", teacher, *shared])
+        shared = ["split.seed=${seed}", f"split.labelled={labels}", *passes, *overrides]
+        results.run(f"{labels}-alone", seeds, ["experiment=best", *shared], LABELS)
+        pretrained = ["experiment=unlabelled", f"init_from={language}", *shared]
+        results.run(f"{labels}-pretrained", seeds, pretrained, LABELS)
 
 
-def points(rows: Mapping[str, Sequence[Result]]) -> dict[str, dict[int, list[float]]]:
-    """Test accuracies by kind and number of labels, of the rows that there are."""
-    names = {
-        labels: tuple(f"labels-{labels}{kind}" for kind in KINDS) for labels in PASSES
-    } | EVERYTHING
-    return {
-        kind: {
-            labels: [100 * result.metrics["test/accuracy"] for result in rows[of_both[number]]]
-            for labels, of_both in names.items()
-            if of_both[number] in rows
-        }
-        for number, kind in enumerate(KINDS.values())
-    }
+def points(
+    few: Mapping[str, Sequence[Result]], rows: Mapping[str, Sequence[Result]]
+) -> dict[str, dict[int, list[float]]]:
+    """Test accuracies by kind and number of labels, of the rows that there are.
+
+    Args:
+        few: rows of few labels.
+        rows: rows of the README.
+    """
+    found: dict[str, dict[int, list[float]]] = {shown: {} for shown in KINDS.values()}
+    for number, (kind, shown) in enumerate(KINDS.items()):
+        named = {labels: few.get(f"{labels}-{kind}") for labels in PASSES}
+        named |= {labels: rows.get(names[number]) for labels, names in EVERYTHING.items()}
+        for labels, runs in named.items():
+            if runs:
+                found[shown][labels] = [100 * run.metrics["test/accuracy"] for run in runs]
+    return found
 
 
 def draw(found: Mapping[str, Mapping[int, Sequence[float]]], path: Path) -> None:
@@ -84,14 +89,18 @@ def main() -> None:
     """Parse the command line, and do it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--seeds", type=int, default=0, help="runs of each kind (none)")
+    parser.add_argument("--language", type=Path, help="the run of sentiment.pretrain, for --seeds")
     parser.add_argument("--output", type=Path, required=True, help="the picture, FILE.png")
     parser.add_argument("overrides", nargs="*", help="where the reviews are: data.path=DIR")
     arguments = parser.parse_intermixed_args()
     with cli.one_line_errors():
-        train(arguments.overrides, arguments.seeds)
-        found = points(read_results(results.RESULTS))
+        if arguments.seeds:
+            if arguments.language is None:
+                raise UserError("--seeds needs --language, the run that classifiers start from")
+            train(arguments.overrides, arguments.seeds, arguments.language)
+        found = points(read_results(LABELS), read_results(results.RESULTS))
         if not any(found.values()):
-            raise UserError(f"{results.RESULTS} has no such runs; --seeds=1 makes some")
+            raise UserError(f"{LABELS} has no such runs; --seeds=1 makes some")
         for kind, accuracies in found.items():
             for labels, values in accuracies.items():
                 print(f"{labels:6} labels, {kind}: {mean(values):.2f} ({len(values)} runs)")

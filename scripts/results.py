@@ -109,8 +109,14 @@ def require_same_tests(results: Sequence[Result]) -> None:
         raise UserError(f"the runs have test reviews of {hashes}, expected the same in all")
 
 
-def run(name: str, seeds: int, overrides: list[str]) -> None:
+def run(name: str, seeds: int, overrides: list[str], root: Path = RESULTS) -> None:
     """Train with the seeds from 0 on, and write what has no raw file yet.
+
+    Args:
+        name: of the row.
+        seeds: how many.
+        overrides: what a user types behind the command.
+        root: where raw files lie.
 
     Raises:
         UserError: settings that cannot be used, or do not belong to this name.
@@ -119,12 +125,12 @@ def run(name: str, seeds: int, overrides: list[str]) -> None:
     for seed in range(seeds):
         arguments = [*overrides, f"seed={seed}"]
         config = cli.compose_train(arguments)
-        raw = result_path(RESULTS, name, seed, config.split.seed)
+        raw = result_path(root, name, seed, config.split.seed)
         if raw.exists():
             print(f"{raw} is there", flush=True)
             continue
         command = shlex.join(["python", *DOOR, *without_places(arguments)])
-        require_same_command(RESULTS, name, command)
+        require_same_command(root, name, command)
         directory = RUNS / name / raw.stem
         is_new, started = not directory.exists(), time.monotonic()
         place = (f"hydra.run.dir={quote(directory)}", "resume=auto")
@@ -133,7 +139,7 @@ def run(name: str, seeds: int, overrides: list[str]) -> None:
             raise SystemExit(done.returncode)
         seconds = round(time.monotonic() - started) if is_new else None
         result = collect(directory, config, command, seconds)
-        print(f"{write_result(RESULTS, name, result)} is written", flush=True)
+        print(f"{write_result(root, name, result)} is written", flush=True)
 
 
 def collect(directory: Path, config: TrainConfig, command: str, seconds: float | None) -> Result:

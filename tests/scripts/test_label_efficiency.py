@@ -17,33 +17,50 @@ def test_a_picture_and_its_numbers_come_from_the_raw_files(
     with pytest.raises(SystemExit):
         label_efficiency.main()
     assert "has no such runs; --seeds=1 makes some" in capsys.readouterr().err
-    for name, right in (("labels-100", 7), ("labels-100-taught", 8), ("best", 9)):
+    for root, name, right in (
+        ("results/labels", "100-alone", 7),
+        ("results/labels", "100-pretrained", 8),
+        ("results", "best", 9),
+    ):
         for seed in range(2):
             result = make_result([True] * right + [False] * (10 - right), seed=seed)
-            write_result(Path("results"), name, result)
+            write_result(Path(root), name, result)
     label_efficiency.main()
     lines = capsys.readouterr().out.splitlines()
-    taught = "and texts without labels (self-training)"
+    more = "and texts without labels (pretraining)"
     assert lines == [
         "   100 labels, labels alone: 70.00 (2 runs)",
         " 22500 labels, labels alone: 90.00 (2 runs)",
-        f"   100 labels, {taught}: 80.00 (2 runs)",
+        f"   100 labels, {more}: 80.00 (2 runs)",
     ]
     assert Path("curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_each_student_is_taught_by_the_run_of_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_differ_in_labels_and_in_what_they_start_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: dict[str, list[str]] = {}
-    monkeypatch.setattr(
-        label_efficiency.results, "run", lambda name, seeds, given: asked.update({name: given})
-    )
-    label_efficiency.train(["data.path=DIR"], seeds=3)
+
+    def note(name: str, seeds: int, given: list[str], root: Path) -> None:
+        assert (seeds, root) == (3, Path("results/labels"))
+        asked[name] = given
+
+    monkeypatch.setattr(label_efficiency.results, "run", note)
+    label_efficiency.train(["data.path=DIR"], 3, Path("language"))
     assert list(asked) == [
-        f"labels-{labels}{kind}" for labels in (100, 500, 2500) for kind in ("", "-taught")
+        f"{labels}-{kind}" for labels in (100, 500, 2500) for kind in ("alone", "pretrained")
     ]
     for name, given in asked.items():
         config = cli.compose_train([*given, "seed=2"])
-        assert config.split.labelled == int(name.split("-")[1])
+        assert config.split.labelled == int(name.split("-")[0])
         assert config.split.seed == 2
-        place = f"outputs/results/{name.removesuffix('-taught')}/split-2-seed-2"
-        assert config.teacher == (place if name.endswith("-taught") else None)
+        assert config.init_from == ("language" if name.endswith("-pretrained") else None)
+
+
+def test_what_to_start_from_must_be_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["label_efficiency.py", "--seeds=1", "--output", "x.png"])
+    with pytest.raises(SystemExit):
+        label_efficiency.main()
+    assert "--seeds needs --language" in capsys.readouterr().err
