@@ -59,7 +59,6 @@ class EmbeddingSource(Enum):
 
     random = "random"
     glove = "glove"
-    word2vec = "word2vec"
 
 
 class Cell(Enum):
@@ -263,8 +262,7 @@ class EmbeddingsConfig:
             _require(self.path is None, "embeddings.path", self.path, "null (or embeddings=glove)")
             _require(url is None, "embeddings.url", url, "null (or embeddings=glove_6b_100d)")
             _require(dimension is not None, "embeddings.dimension", dimension, "1 or more")
-            if self.source is EmbeddingSource.random:
-                _require(std is not None, "embeddings.std", std, "above 0")
+            _require(std is not None, "embeddings.std", std, "above 0")
 
 
 @dataclass
@@ -532,8 +530,7 @@ class TrainConfig(RunConfig):
             _require(random, "embeddings.source", vectors.value, f"random {comes}")
             _require(tokenizer is None, "tokenizer.path", tokenizer, f"null {comes}")
         elif self.model.freeze:
-            is_random = self.embeddings.source is EmbeddingSource.random
-            loaded = [] if is_random else [Part.embedding]
+            loaded = [Part.embedding] if self.embeddings.source is EmbeddingSource.glove else []
             names = [part.value for part in self.model.freeze]
             expected = "parts that were loaded from somewhere (init_from, or embeddings=glove)"
             _require(self.model.freeze == loaded, "model.freeze", names, expected)
@@ -550,9 +547,6 @@ class PretrainConfig(RunConfig):
         super().__post_init__()
         labelled = self.split.labelled
         _require(labelled is None, "split.labelled", labelled, "null: no label is read")
-        source, expected = self.embeddings.source, "random or glove: pretraining learns vectors"
-        is_other = source is not EmbeddingSource.word2vec
-        _require(is_other, "embeddings.source", source.value, expected)
 
 
 @dataclass

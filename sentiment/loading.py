@@ -2,14 +2,13 @@
 
 import logging
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from datasets import concatenate_datasets
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from sentiment.config import EmbeddingSource, ModelConfig, TrainConfig
+from sentiment.config import ModelConfig, TrainConfig
 from sentiment.data.encoded import EncodedReviews, EncodedTexts
 from sentiment.data.encoding import encode, fingerprint, without_labels
 from sentiment.data.reviews import (
@@ -27,7 +26,6 @@ from sentiment.training.objectives import resolve_pos_weight
 from sentiment.training.runtime import Runtime
 from sentiment.training.self_training import add_groups, add_reviews, label_texts
 from sentiment.training.state import Resumable
-from sentiment.training.word2vec import learn_vectors
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +46,6 @@ class Data:
     """For objectives that need no label; `None`: not asked for, or there are none."""
     ngrams: NGramFeatures | None
     """Learned from the training reviews; `None` without n-grams, or with those of another run."""
-    vectors: Path | None
-    """Of words, learned from the texts that may be trained on; `None`: not asked for."""
 
 
 def load_data(
@@ -100,23 +96,14 @@ def load_data(
     )
     groups_N = groups_of(splits["train"])
     unlabelled: EncodedTexts | None = None
-    vectors: Path | None = None
     needs_no_label = {"virtual_adversarial", "entropy"} & config.objective.added.keys()
-    learns_vectors = config.embeddings.source is EmbeddingSource.word2vec
-    if needs_no_label or learns_vectors or teacher is not None:
+    if needs_no_label or teacher is not None:
         texts = concatenate_datasets([load_unlabelled(config.data, known), rest])
-        if len(texts) > 0:
+        if needs_no_label and len(texts) > 0:
             plain = without_labels(texts)
             sha256["unlabelled"] = fingerprint(plain)
-            if needs_no_label:
-                encoded = encode(plain, sha256["unlabelled"], tokenizer, runtime.cache_dir)
-                unlabelled = encoded.truncate(*limits)
-        if learns_vectors and loaded is None:
-            labelled = splits["train"].select_columns(["text"])
-            all_texts = without_labels(concatenate_datasets([labelled, texts]))
-            vectors = learn_vectors(
-                all_texts, tokenizer, config.embeddings, config.seed, runtime.cache_dir
-            )
+            encoded = encode(plain, sha256["unlabelled"], tokenizer, runtime.cache_dir)
+            unlabelled = encoded.truncate(*limits)
         if teacher is not None:
             more, sha256["unlabelled"] = label_texts(texts, teacher, tokenizer, runtime)
             train = add_reviews(train, more.truncate(*limits))
@@ -124,7 +111,7 @@ def load_data(
     ngrams = None
     if config.model.ngrams > 0 and not _takes_ngrams_over(loaded):
         train, ngrams = _with_ngrams(config.model, train, groups_N, tokenizer)
-    return Data(tokenizer, train, validation, test, sha256, names, unlabelled, ngrams, vectors)
+    return Data(tokenizer, train, validation, test, sha256, names, unlabelled, ngrams)
 
 
 def _takes_ngrams_over(loaded: Resumable | Saved | None) -> bool:

@@ -85,7 +85,7 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
                     vectors = find_vectors(config.embeddings, runtime.cache_dir, show)
             data = load_data(config, runtime, resumed or source, teacher)
         if resumed is None:
-            state = begin(config, runtime, data, source, vectors or data.vectors)
+            state = begin(config, runtime, data, source, vectors)
         else:
             state = go_on(config, runtime, data, resumed)
         record_environment(directory, runtime, data.sha256, is_new=resumed is None)

@@ -163,11 +163,6 @@ def _summary(config: TrainConfig) -> str:
     began = ""
     if config.embeddings.source is EmbeddingSource.glove:
         began += " The vectors began as pretrained ones, whose terms apply as well."
-    elif config.embeddings.source is EmbeddingSource.word2vec:
-        began += (
-            " The vectors began as learned by word2vec from the training texts and those that have "
-            "no label."
-        )
     if config.init_from is not None:
         began += " Training began from the weights of another run, whose data is not named here."
     if config.teacher is not None:

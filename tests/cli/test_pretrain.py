@@ -144,7 +144,6 @@ def test_no_test_review_is_learned_from(cwd: Path) -> None:
         ("size=tpu", r"size=tpu: there is no such choice, expected perhaps gpu"),
         ("+split.labelled=9", r"split\.labelled is 9, expected null: no label is read"),
         ("init_from=x", r"unknown setting init_from"),
-        ("embeddings=word2vec", r"embeddings\.source is word2vec, expected random or glove"),
         ("data.unlabelled=x", r"data\.unlabelled is x, expected null with data=imdb"),
         ("resume=nowhere", r"resume=nowhere is no run.*outputs/pretrain/DATE"),
     ],

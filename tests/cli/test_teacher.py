@@ -7,9 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tokenizers import Tokenizer
 
 from sentiment import pretrain, train
 from tests.cli.test_configuration import door_in
@@ -105,30 +103,6 @@ def test_reviews_that_lose_their_labels_are_labelled_by_the_teacher(workspace: P
     assert "Of the training reviews 20 had a label." in card
     done = door_in(workspace, train.main, *TINY, "teacher=few", "hydra.run.dir=refused")
     assert "split.labelled is None, but teacher=" in done.stderr
-
-
-def test_word_vectors_are_learned_from_all_texts(workspace: Path) -> None:
-    settings = (*(name for name in TINY if "embeddings" not in name), "embeddings=word2vec")
-    settings += ("model.freeze=[embedding]", "optimizer.schedule=constant")
-    settings += ("optimizer.warmup_fraction=0", f"runtime.cache_dir={workspace / 'cache'}")
-    for name, epochs in (("vectors", 2), ("in-parts", 1)):
-        command = (*settings, f"trainer.epochs={epochs}", f"hydra.run.dir={name}")
-        done = door_in(workspace, train.main, *command)
-        assert done.returncode == 0, done.stderr
-        assert ("learning word vectors from 290 texts" in done.stdout) == (name == "vectors")
-    done = door_in(workspace, train.main, "resume=in-parts", "trainer.epochs=2")
-    assert done.returncode == 0, done.stderr
-    last = "checkpoints/last/model.safetensors"
-    weights, resumed = ((workspace / name / last) for name in ("vectors", "in-parts"))
-    assert weights.read_bytes() == resumed.read_bytes()
-    (file,) = (workspace / "cache").glob("word2vec-*.txt")
-    best = workspace / "vectors/checkpoints/best"
-    tokenizer = Tokenizer.from_file(str(best / "tokenizer.json"))
-    numbers = dict(line.split(" ", 1) for line in file.read_text().splitlines()[1:])
-    vectors_VE = load_file(best / "model.safetensors")["embedding.weight"]
-    expected_E = np.array(numbers["fine"].split(), np.float32)
-    np.testing.assert_array_equal(vectors_VE[tokenizer.token_to_id("fine")], expected_E)
-    assert "learned by word2vec" in (best / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
