@@ -395,16 +395,13 @@ class OptimizerConfig:
     """Share of all updates in which the learning rate rises linearly from 0, in [0, 1)."""
     max_gradient_norm: float
     """The whole gradient is scaled down to this L2 norm where it is larger."""
-    layer_decay: float = 1.0
-    """Learning rate of a layer, word vectors included, as a share of that of the layer above it."""
 
     def __post_init__(self) -> None:
-        warmup, norm, decay = self.warmup_fraction, self.max_gradient_norm, self.layer_decay
+        warmup, norm = self.warmup_fraction, self.max_gradient_norm
         _require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "above 0")
         _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
         _require(0 <= warmup < 1, "optimizer.warmup_fraction", warmup, "a number in [0, 1)")
         _require(norm > 0, "optimizer.max_gradient_norm", norm, "above 0")
-        _require(0 < decay <= 1, "optimizer.layer_decay", decay, "above 0, up to 1")
 
 
 @dataclass

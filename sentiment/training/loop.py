@@ -130,9 +130,8 @@ def fit(
 
             for rows in progress(batches, f"epoch {epoch + 1}/{config.trainer.epochs}", at.batch):
                 mine = processes.share(rows)
-                rate = learning_rate(at.update, total, config.optimizer)
                 for group in optimizer.param_groups:
-                    group["lr"] = rate * group["share"]
+                    group["lr"] = learning_rate(at.update, total, config.optimizer)
                 # Everyone has to take part; a row in vain where there are fewer than processes.
                 present = mine if len(mine) else rows[:1]
                 loss, sums = task.step(learner, present, epoch, at.batch)
@@ -176,7 +175,7 @@ def fit(
                     now = time.perf_counter()
                     point = state.since_point.compute(processes.sum) | {
                         "gradient_norm": norm.item(),
-                        "learning_rate": rate,
+                        "learning_rate": optimizer.param_groups[0]["lr"],
                         "reviews_per_second": reviews_in_window / (now - window_started),
                     }
                     journal.scalars("train", point, at.update)

@@ -1,43 +1,28 @@
-"""AdamW over groups of weights, and the learning rate as a function of the update."""
+"""AdamW over two groups of weights, and the learning rate as a function of the update."""
 
 import math
-import re
-from collections import defaultdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sentiment.config import OptimizerConfig, Schedule
 
-LAYER = re.compile(r"encoder\.(?:left_to_right|right_to_left)\.(\d+)\.")
-
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
     """AdamW that decays weight matrices, but neither biases nor word vectors.
 
-    A word that a batch lacks has no gradient, yet would be decayed all the same. The `share` of a
-    group is that of its learning rate in the highest: what stands above the encoder learns at that
-    rate, each of its layers at `layer_decay` times that of the one above, word vectors likewise
-    below the first (discriminative fine-tuning: Howard & Ruder, 2018, section 3.2).
+    A word that a batch lacks has no gradient, yet would be decayed all the same.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    found = (LAYER.match(name) for name in trained)
-    layers = 1 + max((int(match[1]) for match in found if match), default=-1)
-    weights: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
-    for name, weight in trained.items():
-        depth = 0
-        if match := LAYER.match(name):
-            depth = layers - int(match[1])
-        elif name.startswith("embedding."):
-            depth = layers + 1
-        is_decayed = weight.ndim >= 2 and not name.startswith("embedding.")
-        decay = config.weight_decay if is_decayed else 0.0
-        weights[config.layer_decay**depth, decay].append(weight)
-    groups = [
-        {"params": weights[share, decay], "share": share, "weight_decay": decay}
-        for share, decay in sorted(weights, reverse=True)
+    decayed = {n for n, p in trained.items() if p.ndim >= 2 and not n.startswith("embedding.")}
+    groups: list[dict[str, Any]] = [
+        {"params": [trained[n] for n in trained if n in decayed]},
+        {"params": [trained[n] for n in trained if n not in decayed], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    return torch.optim.AdamW(
+        groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
 
 
 def step_unless(broken: Tensor, optimizer: torch.optim.Optimizer) -> None:

@@ -49,27 +49,6 @@ def test_only_weight_matrices_of_the_network_decay() -> None:
     assert len(decayed["params"]) + len(rest["params"]) == len(names)
 
 
-def test_each_layer_learns_at_a_share_of_the_rate_of_the_one_above() -> None:
-    config = compose_train("model.ngrams=0", "optimizer.layer_decay=0.5")
-    model = Classifier(nn.Embedding(10, 3), config.model)
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    shares = {
-        names[parameter]: group["share"]
-        for group in build_optimizer(model, config.optimizer).param_groups
-        for parameter in group["params"]
-    }
-    assert set(shares) == set(names.values())
-    for part, share in (
-        ("output.", 1.0),
-        ("encoder.left_to_right.1.", 0.5),
-        ("encoder.right_to_left.1.", 0.5),
-        ("encoder.left_to_right.0.", 0.25),
-        ("encoder.right_to_left.0.", 0.25),
-        ("embedding.", 0.125),
-    ):
-        assert {shares[name] for name in shares if name.startswith(part)} == {share}
-
-
 def test_frozen_vectors_are_not_optimized() -> None:
     model = Classifier(nn.Embedding(10, 3), TINY)
     model.embedding.weight.requires_grad = False
