@@ -4,7 +4,8 @@
     python scripts/label_efficiency.py data.path=DIR --language RUN --seeds 3 --output FILE.png
 
 For each number of labels runs of `experiment=best` learn from them alone, and runs of
-`experiment=unlabelled` from them and a language model of all texts. Raw files are those of
+`experiment=unlabelled` from them and a language model of all texts; all choose their epoch by the
+labels of the validation reviews, too. Raw files are those of
 `scripts/results.py`, in `results/labels`; what is there is not run again. Without `--seeds` it
 draws them.
 """

@@ -194,7 +194,9 @@ def test_a_save_does_nothing_that_these_tests_do_not_see(disk: Disk, tmp_path: P
     assert version_at(place) == 3
 
 
-@pytest.mark.parametrize("fault", ["EIO", "death", "short, and nothing said", "short, then ENOSPC"])
+@pytest.mark.parametrize(
+    "fault", ["EIO", "ENOSPC", "death", "short, and nothing said", "short, then ENOSPC"]
+)
 @pytest.mark.parametrize(
     ("name", "keep", "before"),
     [("last", 2, 1), ("last", 2, 2), ("best", 1, 1)],
