@@ -83,7 +83,7 @@ class Pretrained(_Folder):
 
         A deep copy of it would lack what keeps its directions apart.
         """
-        embedding = nn.Embedding(vocabulary_size(self.tokenizer), _dimension(self.config))
+        embedding = _embedding(self.config, self.tokenizer)
         model = LanguageModel(embedding, self.config.model)
         model.load_state_dict(self.weights)
         return model
@@ -226,20 +226,20 @@ def _shapes(config: TrainConfig | PretrainConfig, tokenizer: Tokenizer) -> dict[
     if isinstance(config, TrainConfig):
         return _classifier(config, tokenizer).state_dict()
     with torch.device("meta"):
-        embedding = nn.Embedding(vocabulary_size(tokenizer), _dimension(config))
-        return LanguageModel(embedding, config.model).state_dict()
+        return LanguageModel(_embedding(config, tokenizer), config.model).state_dict()
 
 
 def _classifier(config: TrainConfig, tokenizer: Tokenizer) -> Classifier:
     """The classifier that a configuration asks for, its weights without memory or values."""
     with torch.device("meta"):
-        embedding = nn.Embedding(vocabulary_size(tokenizer), _dimension(config))
-        return Classifier(embedding, config.model)
+        return Classifier(_embedding(config, tokenizer), config.model)
 
 
-def _dimension(config: RunConfig) -> int:
+def _embedding(config: RunConfig, tokenizer: Tokenizer) -> nn.Embedding:
     assert config.embeddings.dimension is not None
-    return config.embeddings.dimension
+    size = (vocabulary_size(tokenizer), config.embeddings.dimension)
+    # Drawing values on the device "meta" would import torch's compiler, more than a second's work.
+    return nn.Embedding(*size, _weight=torch.empty(size))
 
 
 def total_bytes(tensors: Mapping[str, Tensor]) -> int:

@@ -1,5 +1,6 @@
 """AdamW over two groups of weights, and the learning rate as a function of the update."""
 
+import inspect
 import math
 from typing import Any
 
@@ -7,6 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from sentiment.config import OptimizerConfig, Schedule
+
+
+class _AdamW(torch.optim.AdamW):
+    # Torch's own wrapper of it imports the compiler, to tell it where not to compile across.
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
@@ -20,9 +26,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
         {"params": [trained[n] for n in trained if n in decayed]},
         {"params": [trained[n] for n in trained if n not in decayed], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
+    return _AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
 
 
 def step_unless(broken: Tensor, optimizer: torch.optim.Optimizer) -> None:

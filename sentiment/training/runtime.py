@@ -67,6 +67,7 @@ def prepare(
     # slower. The mode is per thread and inherited, so it has to be set before threads start.
     torch.set_flush_denormal(True)
     _keep_freed_memory()
+    _leave_compiler_out()
     processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if processes.count > 1 else 1
     torch.set_num_threads(config.threads or max(1, _usable_cores() // processes_here))
     # cuBLAS is deterministic with a workspace of its own only; it reads this when CUDA starts.
@@ -136,6 +137,15 @@ def _keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         # One heap for all threads: the backward pass runs in another than the forward pass.
         libc.mallopt(M_ARENA_MAX, 1)
+
+
+def _leave_compiler_out() -> None:
+    # At the first call of these torch imports its compiler, more than a second's work, only to say
+    # that they are not to be compiled; nothing here is.
+    for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
+        method = getattr(torch.optim.Optimizer, name)
+        if (eager := getattr(method, "__wrapped__", None)) is not None:
+            vars(eager).setdefault("__dynamo_disable", eager)
 
 
 def _usable_cores() -> int:

@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -65,3 +67,28 @@ def test_one_update_is_adamws() -> None:
     optimizer.step()
     # The first step of Adam moves by the learning rate, whatever the gradient's size.
     torch.testing.assert_close(weight.detach(), before * (1 - 0.002 * 0.01) - 0.002)
+
+
+def test_training_does_not_wait_for_the_compiler() -> None:
+    code = """
+import sys
+
+import torch
+from sentiment.config import Device, Kernel, Precision, RuntimeConfig
+from sentiment.training.optimizer import build_optimizer
+from sentiment.training.runtime import prepare
+from tests.training.test_optimizer import TINY, settings
+from sentiment.model.classifier import Classifier
+
+prepare(RuntimeConfig(Device.cpu, Precision.float32, 1, False, ".", Kernel.plain))
+model = Classifier(torch.nn.Embedding(10, 3), TINY)
+optimizer = build_optimizer(model, settings())
+optimizer.zero_grad()
+model(torch.ones(2, 2, dtype=torch.long), torch.tensor([2, 1])).sum().backward()
+optimizer.step()
+optimizer.load_state_dict(optimizer.state_dict())
+print("torch._dynamo" in sys.modules)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
