@@ -195,15 +195,17 @@ def table(results: dict[str, list[Result]]) -> str:
     every = [result for runs in results.values() for result in runs]
     require_same_tests(every)
     lines = [
-        "| row | command | validation | test | 95 % interval of the mean | runs | time of one |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| row | command | validation | test | 95 % interval of the mean | test AUROC | runs | time |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in sorted(results, key=lambda name: mean(_accuracies(results[name], "test"))):
         runs = results[name]
-        validation, test = (summarize(_accuracies(runs, part)) for part in ("validation", "test"))
+        tags = ("validation/accuracy", "test/accuracy", "test/auroc")
+        validation, test, area = (summarize([run.metrics[tag] for run in runs]) for tag in tags)
         interval = " to ".join(f"{100 * end:.2f}" for end in test.interval or ())
         cells = [f"[{name}](results/{name})", f"`{_shown(runs[0].command)}`"]
-        cells += [_percent(validation), _percent(test), interval, str(test.runs), _time(runs)]
+        cells += [_percent(validation), _percent(test), interval, _percent(area)]
+        cells += [str(test.runs), _time(runs)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", *gaps(every)])
 

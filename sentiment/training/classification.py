@@ -38,7 +38,7 @@ class Classification:
         unlabelled: texts for the objectives that need no label; `None`: there are none.
     """
 
-    columns: tuple[str, ...] = ("loss", "accuracy")
+    columns: tuple[str, ...] = ("loss", "accuracy", "auroc")
 
     def __init__(
         self,

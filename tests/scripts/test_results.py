@@ -75,9 +75,9 @@ def test_the_table_holds_every_row_and_the_gap_to_validation() -> None:
     lines = results.table(rows).splitlines()
     command = "`python -m sentiment.train`"
     assert lines[2:] == [
-        f"| [worse](results/worse) | {command} | 52.00 | 50.00 |  | 1 | 1.5 min, EPYC |",
+        f"| [worse](results/worse) | {command} | 52.00 | 50.00 |  | 75.00 | 1 | 1.5 min, EPYC |",
         f"| [better](results/better) | {command} | 89.00 ± 0.00 | 90.00 ± 0.00 | 90.00 to 90.00 "
-        "| 2 | 1.5 min, EPYC |",
+        "| 95.00 ± 0.00 | 2 | 1.5 min, EPYC |",
         "",
         "With a grouped split, validation accuracy is 1.00 points off test accuracy on average "
         "(-1.00 with its sign; runs: 2).",
