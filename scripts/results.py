@@ -195,7 +195,8 @@ def table(results: dict[str, list[Result]]) -> str:
     every = [result for runs in results.values() for result in runs]
     require_same_tests(every)
     lines = [
-        "| row | command | validation | test | 95 % interval of the mean | test AUROC | runs | time |",
+        "| row | command | validation | test | 95 % interval of the mean "
+        "| test AUROC | runs | time |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in sorted(results, key=lambda name: mean(_accuracies(results[name], "test"))):

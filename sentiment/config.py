@@ -556,6 +556,11 @@ class EvaluateConfig:
     runtime: RuntimeConfig
     report: str | None = None
     """Where to write a page of all figures and errors, such as `report.html`; `None`: nowhere."""
+    slice_by: str | None = None
+    """A column of the test reviews; accuracy is given for each of its values, too."""
+    calibrate: bool = False
+    """Divide the logits by the temperature that fits the validation reviews best, and leave a
+    checkpoint that does."""
 
 
 def flatten(config: RunConfig) -> dict[str, Any]:

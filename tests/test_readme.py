@@ -92,8 +92,8 @@ def test_own_reviews_from_a_csv_to_predictions(tmp_path: Path) -> None:
         assert len(expected) >= 2
         assert [line for line in expected if line not in printed] == []
 
-    block, *_ = re.findall(r"```bash\n(.*?)```", OWN_REVIEWS, re.DOTALL)
-    run(block, tmp_path)
+    for block in re.findall(r"```bash\n(.*?)```", OWN_REVIEWS, re.DOTALL)[:2]:
+        run(block, tmp_path)
     lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
     labelled = pd.read_csv(tmp_path / "labelled.csv")
     assert [json.loads(line)["label"] for line in lines] == labelled["prediction"].tolist()

@@ -141,7 +141,8 @@ def _read(data: DataConfig, name: str) -> Dataset:
         *(columns[label], table.features[label], data.negative, data.positive),
         f"{where}, column {label!r}",
     )
-    more = [column for column in ("rating",) if column in set(table.column_names) - {text, label}]
+    used = {text, label, "text", "label", "group"}
+    more = [column for column in table.column_names if column not in used]
     reviews = table.select_columns([text, *more]).rename_columns({text: "text"})
     reviews = reviews.add_column("label", labels_N, feature=ClassLabel(names=names))
     if name == "train" and data.group_column is not None:

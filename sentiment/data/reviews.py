@@ -1,7 +1,7 @@
 """Reviews and labels, from the hub, a local copy, the bundled sample or a user's files, and splits.
 
 A split is a `datasets.Dataset` with the columns `text` (string) and `label` (0 or 1, 1 being
-positive), and `rating` where the source has one, as it stands there.
+positive), and what other columns the source has, as they stand there.
 """
 
 import contextlib
@@ -166,6 +166,22 @@ def ratings_of(reviews: Dataset) -> NDArray[np.float64]:
     return np.array([_number(value) for value in values], np.float64)
 
 
+def column_of(reviews: Dataset, name: str) -> list[Any]:
+    """The values of a column that came along.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    others = [column for column in reviews.column_names if column not in FEATURES]
+    if name not in others:
+        listed = ", ".join(map(repr, others)) or "none"
+        raise UserError(
+            f"the test reviews have no column {name!r} beside text and label, only {listed}"
+        )
+    values: list[Any] = whole_column(reviews, name).to_pylist()
+    return values
+
+
 def _number(value: Any) -> float:
     with contextlib.suppress(TypeError, ValueError):
         return float(value)
@@ -310,7 +326,7 @@ def _checked(reviews: Dataset, where: str) -> Dataset:
         raise UserError(
             f"{where} has the columns {reviews.column_names}, expected 'text' and 'label'"
         )
-    more = [name for name in ("rating",) if name in reviews.column_names]
+    more = [name for name in reviews.column_names if name not in (*FEATURES, "group")]
     reviews = reviews.select_columns(["text", "label", *more])
     expected = Features(FEATURES | {name: reviews.features[name] for name in more})
     if reviews.features["text"] not in (Value("string"), Value("large_string")):

@@ -4,6 +4,8 @@ Shapes: N reviews.
 """
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,9 +50,9 @@ def share(name: str, is_counted_N: Flags) -> Share:
     return Share(name, hits, total, *wilson_interval(hits, total))
 
 
-def by_length(lengths_N: Integers, is_right_N: Flags) -> list[Share]:
+def by_length(lengths_N: Integers, is_right_N: Flags, groups: int = LENGTH_GROUPS) -> list[Share]:
     """Accuracy of about equally many reviews each, from the shortest to the longest."""
-    inner = np.linspace(0, 1, LENGTH_GROUPS + 1)[1:-1]
+    inner = np.linspace(0, 1, groups + 1)[1:-1]
     group_N = np.searchsorted(np.unique(np.quantile(lengths_N, inner)), lengths_N)
     found = []
     for group in np.unique(group_N):
@@ -68,6 +70,13 @@ def by_rating(ratings_N: Floats, is_right_N: Flags) -> list[Share]:
     return [share(f"{rating:g}", is_right_N[ratings_N == rating]) for rating in ratings]
 
 
+def by_value(values: Sequence[object], is_right_N: Flags) -> list[Share]:
+    """Accuracy for each value, the most frequent first; missing ones are a value, too."""
+    named = np.array(["none" if value is None else str(value) for value in values], object)
+    counts = Counter(named.tolist())
+    return [share(name, is_right_N[named == name]) for name, _ in counts.most_common()]
+
+
 def calibration(probability_N: Floats, is_positive_N: Flags) -> list[Bin]:
     """What comes of reviews of about the same probability, from 0 to 1 in ten steps."""
     bin_N = np.minimum((probability_N * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
@@ -77,13 +86,6 @@ def calibration(probability_N: Floats, is_positive_N: Flags) -> list[Bin]:
         inside = bin_N == number
         found.append(Bin(probability_N[inside].mean(), share(name, is_positive_N[inside])))
     return found
-
-
-def calibration_error(bins: list[Bin]) -> float:
-    """Mean gap between probability and share of positives (Naeini et al., 2015)."""
-    reviews = sum(part.positive.total for part in bins)
-    gaps = (abs(part.mean - part.positive.value) * part.positive.total for part in bins)
-    return sum(gaps) / reviews
 
 
 def f1_interval(true_positives: int, errors: int) -> tuple[float, float]:

@@ -27,6 +27,8 @@ from sentiment.config import (
 CARD = "README.md"
 SPLITS = ("validation", "test")
 COLUMNS = ("accuracy", "accuracy_low", "accuracy_high", "loss", "f1", "auroc")
+TEMPERATURE = "validation/temperature"
+"""Figure of a calibrated checkpoint: what its logits were divided by."""
 HUB_METRICS = {"accuracy": "accuracy", "f1": "f1", "auroc": "roc_auc"}
 GROUPS = (
     *("seed", "split", "tokenizer", "embeddings", "model", "language", "objective"),
@@ -91,7 +93,7 @@ def model_card(
         "Labels": _labels(config.data),
         "Figures": _figures(config, metrics),
         "Data": data_section(config.data, data_sha256),
-        "Limits": "\n".join(f"- {limit}" for limit in _limits(config)),
+        "Limits": "\n".join(f"- {limit}" for limit in _limits(config, metrics)),
         "Licence": licence(config.data),
         "Use": use,
         "Settings": settings_section(config),
@@ -239,7 +241,7 @@ def data_section(data: DataConfig, data_sha256: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _limits(config: TrainConfig) -> Iterator[str]:
+def _limits(config: TrainConfig, metrics: Mapping[str, float]) -> Iterator[str]:
     source, tokenizing, model = _source(config), config.tokenizer, config.model
     if source is DataSource.imdb:
         yield "It has read reviews of films, in English. On anything else it has not been measured."
@@ -268,7 +270,13 @@ def _limits(config: TrainConfig) -> Iterator[str]:
     weight = config.objective.pos_weight
     if weight not in ("1", "1.0"):
         yield f"Positive reviews weighed {weight} in the loss, which moves its probabilities."
-    yield "Its probabilities are as training left them; nothing was done to calibrate them."
+    if TEMPERATURE in metrics:
+        yield (
+            f"Its logits were divided by {metrics[TEMPERATURE]:.3f} after training, which gives "
+            "the validation reviews their lowest loss (temperature scaling, Guo et al., 2017)."
+        )
+    else:
+        yield "Its probabilities are as training left them; nothing was done to calibrate them."
 
 
 def licence(data: DataConfig) -> str:

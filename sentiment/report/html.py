@@ -24,7 +24,6 @@ from sentiment.report.breakdown import (
     by_length,
     by_rating,
     calibration,
-    calibration_error,
     f1_interval,
     mean_interval,
 )
@@ -146,7 +145,7 @@ def write_report(
         figures=_figures(scored),
         counts=_counts(scored.metrics),
         bins=bins,
-        calibration_error=calibration_error(bins),
+        calibration_error=scored.metrics["calibration_error"],
         groups={
             "length": by_length(scored.lengths_N, is_right_N),
             "rating": by_rating(scored.ratings_N, is_right_N),

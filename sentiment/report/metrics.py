@@ -28,7 +28,8 @@ def binary_metrics(logits_N: Tensor, labels_N: Tensor) -> dict[str, float]:
 
     Returns:
         Mean loss (without `pos_weight`), accuracy with the ends of its 95 % interval, F1 of the
-        positive class, area under the ROC curve, the four counts, and N, by name.
+        positive class, area under the ROC curve, expected calibration error, the four counts, and
+        N, by name.
     """
     logits_N, labels_N = logits_N.double().cpu(), labels_N.long().cpu()
     # torchmetrics guesses from the values whether it is given logits; probabilities are explicit.
@@ -42,6 +43,7 @@ def binary_metrics(logits_N: Tensor, labels_N: Tensor) -> dict[str, float]:
         "accuracy_high": high,
         "f1": 2 * tp / max(2 * tp + fp + fn, 1),
         "auroc": binary_auroc(probability_N, labels_N).item(),
+        "calibration_error": calibration(logits_N, labels_N).error,
         "true_negatives": tn,
         "false_positives": fp,
         "false_negatives": fn,

@@ -17,8 +17,10 @@ from sentiment.report.gradients import Curve
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sentiment.report.breakdown import Share
+
 ENVIRONMENT, METRICS, PREDICTIONS = "environment.json", "metrics.json", "predictions.csv"
-HISTORY, GRADIENTS = "history.csv", "gradients.csv"
+HISTORY, GRADIENTS, SLICES = "history.csv", "gradients.csv", "slices.csv"
 FAULTS, LOCK = "faults.json", ".lock"
 
 
@@ -87,6 +89,17 @@ def write_predictions(
         for label, p in zip(labels_N.tolist(), probabilities, strict=True)
     ]
     _write_table(directory / PREDICTIONS, rows)
+
+
+def write_slices(directory: Path, slices: Mapping[str, Sequence["Share"]]) -> None:
+    """Record the accuracy of some of the test reviews: by what, which, how many, how many right."""
+    rows = [
+        {"by": by, "value": part.name, "reviews": part.total, "right": part.hits}
+        | {"accuracy": part.value, "accuracy_low": part.low, "accuracy_high": part.high}
+        for by, shares in slices.items()
+        for part in shares
+    ]
+    _write_table(directory / SLICES, rows)
 
 
 def write_history(directory: Path, rows: Sequence[Mapping[str, float]]) -> None:

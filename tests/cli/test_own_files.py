@@ -95,6 +95,31 @@ def test_evaluation_scores_another_file(
     assert "on 100 test reviews:" in done.stdout
 
 
+def test_accuracy_is_given_by_length_and_by_any_column(run: Path, workspace: Path) -> None:
+    new = pd.read_json(workspace / "new.jsonl", lines=True)
+    new["shop"] = [f"shop {number % 25 * (number % 2)}" for number in range(len(new))]
+    new.to_csv(workspace / "shops.csv", index=False)
+    settings = (f"checkpoint={run}", "data.test=shops.csv", "runtime.threads=1")
+    done = door("evaluate", *settings, "slice_by=shop", "hydra.run.dir=slices", cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    said = pd.read_csv(workspace / "slices/predictions.csv")
+    slices = pd.read_csv(workspace / "slices/slices.csv")
+    right = said.label == said.prediction
+    for by, rows in slices.groupby("by"):
+        assert rows.reviews.sum() == 100
+        assert rows.right.sum() == right.sum(), by
+    by_shop = slices[slices.by == "shop"].set_index("value")
+    for shop, rows in right.groupby(new.shop):
+        assert by_shop.loc[shop, "accuracy"] == pytest.approx(rows.mean())
+    assert (slices.by == "tokens").sum() == 4
+    assert "accuracy by tokens:" in done.stdout
+    assert f"shop 0           {by_shop.loc['shop 0', 'accuracy']:.4f} of 52" in done.stdout
+    assert f"and {len(by_shop) - 20} more in {workspace / 'slices/slices.csv'}" in done.stdout
+    done = door("evaluate", *settings, "slice_by=shoe", cwd=workspace)
+    assert done.returncode == 2
+    assert "no column 'shoe' beside text and label, only 'order', 'shop'" in done.stderr
+
+
 def test_a_changed_file_has_lost_its_test_reviews(run: Path, workspace: Path) -> None:
     path = workspace / "reviews.csv"
     before = path.read_text()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
-from sentiment import train
+from sentiment import SentimentPredictor, evaluate, train
 from sentiment.data.reviews import SAMPLE
 from tests.cli.test_configuration import door_in
 
@@ -21,6 +22,10 @@ pytestmark = pytest.mark.xdist_group(__name__)  # they share runs
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ("debug=smoke", "runtime.threads=1", "model.ngrams=2")
+
+
+def logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
 
 
 def door(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -143,6 +148,39 @@ def test_evaluation_reports_the_very_figures_of_the_run(
     assert again == {tag: value for tag, value in metrics.items() if tag.startswith("test/")}
     predictions = "predictions.csv"
     assert (latest / predictions).read_bytes() == (run / predictions).read_bytes()
+
+
+def test_a_calibrated_checkpoint_says_the_same_with_other_probabilities(
+    trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    run, _ = trained
+    options = (f"checkpoint={run}", "calibrate=true", "runtime.threads=1", "hydra.run.dir=out")
+    done = door_in(tmp_path, evaluate.main, *options)
+    assert done.returncode == 0, done.stderr
+    assert f"python -m sentiment.predict --checkpoint {tmp_path / 'out'}" in done.stdout
+    then, now = (
+        json.loads((folder / "checkpoints/best/metrics.json").read_text())
+        for folder in (run, tmp_path / "out")
+    )
+    for split in ("validation", "test"):
+        for name in ("accuracy", "auroc", "true_positives", "reviews"):
+            assert now[f"{split}/{name}"] == then[f"{split}/{name}"]
+    assert now["validation/loss"] < then["validation/loss"]
+    temperature = now["validation/temperature"]
+    assert f"with logits divided by {temperature:.3f}:" in done.stdout
+    card = (tmp_path / "out/checkpoints/best/README.md").read_text()
+    assert f"divided by {temperature:.3f} after training" in card
+    first, second = (
+        SentimentPredictor.load(folder, threads=1)(["A dull film.", "It is anything but dull."])
+        for folder in (run, tmp_path / "out")
+    )
+    for before, after in zip(first, second, strict=True):
+        assert before.label == after.label
+        assert before.probability is not None
+        assert after.probability is not None
+        assert logit(after.probability) == pytest.approx(
+            logit(before.probability) / temperature, abs=1e-4
+        )
 
 
 def test_a_sweep_has_a_directory_per_job_and_the_seed_decides_the_bytes(

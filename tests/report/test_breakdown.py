@@ -63,5 +63,8 @@ def test_calibration_compares_probabilities_with_what_comes_of_them() -> None:
     bins = breakdown.calibration(probability_N, np.array([0, 0, 1, 1, 0, 1], bool))
     assert [part.positive[:3] for part in bins] == [("0.0–0.1", 0, 2), ("0.9–1.0", 3, 4)]  # noqa: RUF001
     assert [part.mean for part in bins] == pytest.approx([0.04, 0.9775])
-    error = (2 * 0.04 + 4 * (0.9775 - 0.75)) / 6
-    assert breakdown.calibration_error(bins) == pytest.approx(error)
+
+
+def test_values_come_by_how_frequent_they_are_and_missing_ones_count() -> None:
+    found = breakdown.by_value(["b", None, "a", "b", 7, "b"], np.array([1, 0, 1, 0, 1, 1], bool))
+    assert [part[:3] for part in found] == [("b", 2, 3), ("none", 0, 1), ("a", 1, 1), ("7", 1, 1)]

@@ -26,6 +26,7 @@ def test_agrees_with_scikit_learn(scale: float) -> None:
     assert found["accuracy"] == pytest.approx(reference.accuracy_score(y, said), abs=1e-7)
     assert found["f1"] == pytest.approx(reference.f1_score(y, said), abs=1e-6)
     assert found["auroc"] == pytest.approx(reference.roc_auc_score(y, probability), abs=1e-6)
+    assert found["calibration_error"] == calibration(logits_N, labels_N).error
     (tn, fp), (fn, tp) = reference.confusion_matrix(y, said)
     names = ("true_negatives", "false_positives", "false_negatives", "true_positives")
     assert [found[name] for name in names] == [tn, fp, fn, tp]

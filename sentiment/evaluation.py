@@ -1,0 +1,211 @@
+"""An evaluation, front to back: what is read, scored, calibrated, written and said."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sentiment.config import THRESHOLD, DataConfig, DataSource, EvaluateConfig
+from sentiment.data.encoding import encode, fingerprint
+from sentiment.data.reviews import column_of, label_names, load_splits, load_test, ratings_of
+from sentiment.errors import UserError
+from sentiment.report.breakdown import Share, by_length, by_value
+from sentiment.report.card import TEMPERATURE
+from sentiment.report.html import Scored, refuse_unwritable, write_report
+from sentiment.report.metrics import binary_metrics
+from sentiment.report.run import (
+    ENVIRONMENT,
+    SLICES,
+    write_environment,
+    write_metrics,
+    write_predictions,
+    write_slices,
+)
+from sentiment.training.attribution import load_captum
+from sentiment.training.calibration import best_threshold, divide_logits, fit_temperature
+from sentiment.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sentiment.training.inference import predict_logits
+from sentiment.training.predictor import SentimentPredictor
+from sentiment.training.runtime import Runtime, describe_environment, prepare
+
+log = logging.getLogger(__name__)
+
+QUARTERS = 4
+MOST_SLICES = 20
+"""Values of a column that the log lists."""
+
+
+def run(config: EvaluateConfig, directory: Path) -> None:
+    """Print a checkpoint's figures, and write them to a directory.
+
+    Args:
+        config: every setting.
+        directory: of this evaluation.
+
+    Raises:
+        UserError: a checkpoint or reviews that cannot be read.
+    """
+    page = None if config.report is None else Path(os.path.expanduser(config.report))
+    if page is not None:
+        refuse_unwritable(page)
+        load_captum()
+    checkpoint = load_checkpoint(Path(os.path.expanduser(config.checkpoint)))
+    runtime = prepare(config.runtime, trained_in=checkpoint.config.runtime.precision)
+    data = _data(config.data, checkpoint.config.data)
+    reviews = load_test(data, checkpoint.config.split)
+    column = [] if config.slice_by is None else column_of(reviews, config.slice_by)
+    names, data_sha256 = label_names(reviews), fingerprint(reviews)
+    if config.data.source is None and data.source is DataSource.files and data.test is None:
+        _refuse_other_reviews(checkpoint, data, data_sha256)
+    fitted: dict[str, float] = {}
+    if config.calibrate:
+        checkpoint, fitted = _calibrate(checkpoint, data, runtime)
+
+    tokenizing = checkpoint.config.tokenizer
+    whole = encode(reviews, data_sha256, checkpoint.tokenizer, runtime.cache_dir)
+    encoded = whole.truncate(tokenizing.max_length, tokenizing.truncation_side)
+    environment = describe_environment(runtime) | {"data_sha256": data_sha256}
+    write_environment(directory, environment)
+    predictor = SentimentPredictor(checkpoint, runtime)
+    logits_N = predict_logits(predictor.model, encoded, runtime)
+    metrics = binary_metrics(logits_N, encoded.labels_N)
+    tagged = {f"test/{name}": value for name, value in metrics.items()}
+    write_predictions(directory, logits_N, encoded.labels_N, names)
+    write_metrics(directory, tagged)
+    log.info("%s on %d test reviews:", checkpoint.folder, metrics["reviews"])
+    _say(metrics, names)
+    is_right_N = ((torch.sigmoid(logits_N) > THRESHOLD) == (encoded.labels_N == 1)).numpy()
+    slices = {"tokens": by_length(whole.lengths_N.numpy(), is_right_N, QUARTERS)}
+    if config.slice_by is not None:
+        slices[config.slice_by] = by_value(column, is_right_N)
+    write_slices(directory, slices)
+    _say_slices(slices, directory / SLICES)
+    if fitted:
+        save_checkpoint(
+            directory / "checkpoints" / "best",
+            *(predictor.model, checkpoint.tokenizer, checkpoint.config),
+            checkpoint.metrics | fitted | tagged,
+            data_sha256={"test": data_sha256},
+        )
+        log.info("with the calibrated checkpoint:")
+        log.info("  python -m sentiment.predict --checkpoint %s", directory)
+    if page is not None:
+        scored = Scored(
+            texts=reviews["text"],
+            names=names,
+            labels_N=encoded.labels_N.numpy(),
+            logits_N=logits_N.double().numpy(),
+            lengths_N=whole.lengths_N.numpy(),
+            ratings_N=ratings_of(reviews),
+            metrics=metrics,
+        )
+        commit = environment["git_commit"] or "unknown"
+        source = data.path or data.test or data.train or (data.source and data.source.value)
+        about = {
+            "Checkpoint": config.checkpoint,
+            "Test reviews": f"{len(reviews):,} of {source}",
+            "Made on": time.strftime("%Y-%m-%d"),
+            "Commit": f"{commit[:12]}{commit[40:]}",  # and whether files differ from it
+        }
+        write_report(page, scored, about, tokenizing, predictor.explain)
+        log.info("the report is in %s", page)
+
+
+def _data(asked: DataConfig, trained_on: DataConfig) -> DataConfig:
+    """The reviews that are asked for; by default those of the checkpoint's run."""
+    if asked.source is None:
+        return replace(trained_on, **_given(asked))
+    if asked.source is trained_on.source is DataSource.files:
+        return replace(
+            asked,
+            negative=asked.negative or trained_on.negative,
+            positive=asked.positive or trained_on.positive,
+        )
+    return asked
+
+
+def _given(data: DataConfig) -> dict[str, Any]:
+    return {name: value for name, value in asdict(data).items() if value}
+
+
+def _refuse_other_reviews(checkpoint: Checkpoint, data: DataConfig, data_sha256: str) -> None:
+    """See that what is set aside for the test is what was set aside in training.
+
+    Raises:
+        UserError: the file has changed.
+    """
+    record = checkpoint.folder.resolve().parents[1] / ENVIRONMENT
+    if record.exists() and data_sha256 != json.loads(record.read_text())["data_sha256"]["test"]:
+        raise UserError(
+            f"{data.train} has changed since {checkpoint.folder} was trained: which of its "
+            "reviews were set aside for the test is lost; give others with data.test=FILE"
+        )
+
+
+def _calibrate(
+    checkpoint: Checkpoint, asked: DataConfig, runtime: Runtime
+) -> tuple[Checkpoint, dict[str, float]]:
+    """Fit the temperature on the validation reviews of the checkpoint's run.
+
+    Args:
+        checkpoint: whose logits to divide.
+        asked: reviews of the same source say where these are now.
+        runtime: where to compute.
+
+    Returns:
+        The calibrated checkpoint, and its figures on these reviews with the temperature.
+
+    Raises:
+        UserError: reviews that cannot be read, or that no temperature fits.
+    """
+    config = checkpoint.config
+    now = _given(asked) if asked.source is config.data.source else {}
+    texts = load_splits(replace(config.data, **now), config.split)["validation"]
+    validation = encode(texts, fingerprint(texts), checkpoint.tokenizer, runtime.cache_dir)
+    validation = validation.truncate(config.tokenizer.max_length, config.tokenizer.truncation_side)
+    labels_N = validation.labels_N
+    logits_N = predict_logits(checkpoint.build_model().to(runtime.device), validation, runtime)
+    temperature = fit_temperature(logits_N, labels_N)
+    calibrated_N = logits_N / temperature
+    before, after = (binary_metrics(logits, labels_N) for logits in (logits_N, calibrated_N))
+    threshold, accuracy = best_threshold(calibrated_N, labels_N)
+    log.info("on %d validation reviews, with logits divided by %.3f:", len(texts), temperature)
+    for name in ("loss", "calibration_error"):
+        log.info("  %s %.4f, before %.4f", name.replace("_", " "), after[name], before[name])
+    log.info(
+        "  accuracy %.4f; with the threshold %.3f in the place of %.1f it would be highest, %.4f",
+        *(after["accuracy"], threshold, THRESHOLD, accuracy),
+    )
+    figures = {f"validation/{name}": value for name, value in after.items()}
+    return divide_logits(checkpoint, temperature), figures | {TEMPERATURE: temperature}
+
+
+def _say(metrics: Mapping[str, float], names: tuple[str, str]) -> None:
+    log.info(
+        "  accuracy %.4f (95 %% interval %.4f to %.4f), loss %.4f, F1 %.4f, AUROC %.4f, "
+        "calibration error %.4f",
+        *(metrics["accuracy"], metrics["accuracy_low"], metrics["accuracy_high"]),
+        *(metrics["loss"], metrics["f1"], metrics["auroc"], metrics["calibration_error"]),
+    )
+    log.info("  %-18s %12s %12s", "", *(f"said {name}" for name in names))
+    for name, counts in zip(
+        names,
+        (("true_negatives", "false_positives"), ("false_negatives", "true_positives")),
+        strict=True,
+    ):
+        log.info("  %-18s %12d %12d", f"is {name}", *(metrics[count] for count in counts))
+
+
+def _say_slices(slices: Mapping[str, Sequence[Share]], file: Path) -> None:
+    for by, shares in slices.items():
+        log.info("  accuracy by %s:", by)
+        for part in shares[:MOST_SLICES]:
+            log.info("    %-16.16s %.4f of %d", part.name, part.value, part.total)
+        if len(shares) > MOST_SLICES:
+            log.info("    and %d more in %s", len(shares) - MOST_SLICES, file)
