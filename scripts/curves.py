@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sentiment import cli
 from sentiment.errors import UserError
+from sentiment.report.figures import save
 from sentiment.report.run import HISTORY
 
 PERPLEXITY, ACCURACY = "validation/perplexity_", "validation/accuracy"
@@ -71,7 +72,7 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     # Without the version of matplotlib the same figure gives the same bytes.
-    figure.savefig(path, dpi=100, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    save(figure, path)
 
 
 def table(curves: Sequence[Curve]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 import results
 from sentiment import cli
 from sentiment.errors import UserError
+from sentiment.report.figures import save
 from sentiment.report.result import Result, read_results
 
 PASSES: dict[int, tuple[str, ...]] = {
@@ -83,7 +84,7 @@ def draw(found: Mapping[str, Mapping[int, Sequence[float]]], path: Path) -> None
     axes.set_ylabel("test accuracy, %")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=100, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    save(figure, path)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from sentiment import cli
 from sentiment.config import Cell, ModelConfig, TrainConfig
 from sentiment.errors import UserError
+from sentiment.report.figures import save
 from sentiment.report.gradients import Curve, plot_norms
 from sentiment.report.run import GRADIENTS, METRICS, read_gradients
 from sentiment.resume import REQUESTED
@@ -93,7 +94,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     else:
         before.legend(fontsize=8)
     # Without the version of matplotlib the same figure gives the same bytes.
-    figure.savefig(path, dpi=100, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    save(figure, path)
 
 
 def _draw_accuracies(axes: Axes, runs: Sequence[Run], kinds: list[str]) -> None:

@@ -6,6 +6,7 @@ so each takes a few hundredths of a second.
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -94,6 +95,15 @@ def pixels(figure: Figure) -> NDArray[np.uint8]:
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         canvas.draw()  # type: ignore[no-untyped-call]
     return np.asarray(canvas.buffer_rgba())[:, :, :3]  # type: ignore[no-untyped-call]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG that is whole or not there, with the same bytes for the same figure."""
+    partial = path.with_name(path.name + ".partial")
+    figure.savefig(
+        partial, dpi=100, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True}
+    )
+    partial.replace(path)
 
 
 def _short(name: str) -> str:

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from sentiment.report.figures import confusion_matrix, pixels, reliability_diagram
+from sentiment.report.figures import confusion_matrix, pixels, reliability_diagram, save
 from sentiment.report.metrics import calibration
 
 COUNTS = {"true_negatives": 80, "false_positives": 20, "false_negatives": 1, "true_positives": 1999}
@@ -50,3 +52,12 @@ def test_a_picture_is_the_same_twice_whatever_the_labels_are_called() -> None:
         assert np.array_equal(first, second)
     calibrated = calibration(torch.zeros(3), torch.tensor([0, 1, 1]))
     assert pixels(reliability_diagram(calibrated, "$x^")).std() > 0
+
+
+def test_a_saved_picture_is_the_same_bytes_and_leaves_nothing_else(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        found = calibration(torch.tensor([-1.0, 2.0]), torch.tensor([0, 1]))
+        save(reliability_diagram(found, "positive"), tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png"}
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert b"Matplotlib" not in (tmp_path / "a.png").read_bytes()
