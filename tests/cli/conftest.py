@@ -8,7 +8,7 @@ from sentiment.report import figures
 from sentiment.training import probe
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _short_looks() -> Iterator[None]:
     """Spare each of a hundred small runs the seconds that its pictures would take.
 
