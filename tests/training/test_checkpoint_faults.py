@@ -12,6 +12,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,6 +132,26 @@ class _File(io.FileIO):
         return len(content)
 
 
+parse_config = checkpoint._parse_config
+
+
+@functools.cache
+def parsed(content: bytes) -> object:
+    """A configuration, which is not at stake here, and parsing it most of the time."""
+    return parse_config(content, Path("config.yaml"))
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where there is one: a disk would take most of the time of these tests."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     """What `os` and `pathlib` write to from here on."""
@@ -155,8 +176,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     for kind in ("mkdir", "open", "fsync", "rename", "replace", "unlink", "rmdir"):
         monkeypatch.setattr(os, kind, intercepted(kind))
     monkeypatch.setattr(io, "open", opened)
-    # Not at stake here, and most of the time.
-    monkeypatch.setattr(checkpoint, "_parse_config", functools.cache(checkpoint._parse_config))
+    monkeypatch.setattr(checkpoint, "_parse_config", lambda content, path: parsed(content))
     return disk
 
 
