@@ -183,7 +183,8 @@ def _calibrate(
         *(after["accuracy"], threshold, THRESHOLD, accuracy),
     )
     figures = {f"validation/{name}": value for name, value in after.items()}
-    return divide_logits(checkpoint, temperature), figures | {TEMPERATURE: temperature}
+    figures[TEMPERATURE] = temperature * checkpoint.metrics.get(TEMPERATURE, 1.0)
+    return divide_logits(checkpoint, temperature), figures
 
 
 def _say(metrics: Mapping[str, float], names: tuple[str, str]) -> None:

@@ -33,7 +33,7 @@ def fit_temperature(logits_N: Tensor, labels_N: Tensor) -> float:
     logits_N, labels_N = logits_N.double(), labels_N.double()
 
     def slope(temperature: float) -> float:
-        """Of the cross entropy over the inverse of the temperature; it falls as that rises."""
+        """Of the cross entropy over 1 / temperature; it falls as the temperature rises."""
         return float((logits_N * (torch.sigmoid(logits_N / temperature) - labels_N)).mean())
 
     low, high = LOWEST, HIGHEST
@@ -61,8 +61,9 @@ def best_threshold(logits_N: Tensor, labels_N: Tensor) -> tuple[float, float]:
     sorted_N, order_N = logits_N.double().sort()
     is_positive_N = labels_N[order_N] == 1
     # Called negative are none, the lowest one, the lowest two, ...
-    negatives = torch.cat([torch.zeros(1), (~is_positive_N).cumsum(0)])
-    positives = is_positive_N.sum() - torch.cat([torch.zeros(1), is_positive_N.cumsum(0)])
+    none = torch.zeros(1, dtype=torch.int64)
+    negatives = torch.cat([none, (~is_positive_N).cumsum(0)])
+    positives = is_positive_N.sum() - torch.cat([none, is_positive_N.cumsum(0)])
     right = negatives + positives
     edges = torch.cat([sorted_N[:1] - 1, sorted_N, sorted_N[-1:] + 1])
     between = torch.sigmoid((edges[:-1] + edges[1:]) / 2)

@@ -168,8 +168,11 @@ def test_a_calibrated_checkpoint_says_the_same_with_other_probabilities(
     assert now["validation/loss"] < then["validation/loss"]
     temperature = now["validation/temperature"]
     assert f"with logits divided by {temperature:.3f}:" in done.stdout
-    card = (tmp_path / "out/checkpoints/best/README.md").read_text()
-    assert f"divided by {temperature:.3f} after training" in card
+    options = ("checkpoint=out", "calibrate=true", "runtime.threads=1", "hydra.run.dir=again")
+    assert "with logits divided by 1.000:" in door_in(tmp_path, evaluate.main, *options).stdout
+    for folder in ("out", "again"):
+        card = (tmp_path / folder / "checkpoints/best/README.md").read_text()
+        assert f"divided by {temperature:.3f} after training" in card
     first, second = (
         SentimentPredictor.load(folder, threads=1)(["A dull film.", "It is anything but dull."])
         for folder in (run, tmp_path / "out")
