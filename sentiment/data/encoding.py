@@ -24,7 +24,7 @@ def without_labels(texts: Dataset) -> Dataset:
 def fingerprint(reviews: Dataset) -> str:
     """Hash of all texts and labels in their order, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    for part in reviews.with_format("arrow").iter(10_000):
+    for part in _in_arrow(reviews).iter(10_000):
         for text, label in zip(part["text"].to_pylist(), part["label"].to_pylist(), strict=True):
             encoded = text.encode()
             digest.update(b"%d %d " % (label, len(encoded)))
@@ -55,7 +55,7 @@ def encode(
     path = cache_dir / f"encoded-{key}.arrow"
     if path.exists() and not _is_readable(path):
         path.unlink()
-    encoded = reviews.with_format("arrow").map(
+    encoded = _in_arrow(reviews).map(
         encode_batch,
         batched=True,
         batch_size=10_000,
@@ -73,6 +73,10 @@ def encode(
         lengths_N=offsets.diff(),
         labels_N=torch.from_numpy(table["label"].to_numpy().copy()),
     )
+
+
+def _in_arrow(reviews: Dataset) -> Dataset:
+    return reviews.select_columns(["text", "label"]).with_format("arrow")
 
 
 def _is_readable(path: Path) -> bool:
