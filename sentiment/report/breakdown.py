@@ -4,7 +4,6 @@ Shapes: N reviews.
 """
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -73,8 +72,13 @@ def by_rating(ratings_N: Floats, is_right_N: Flags) -> list[Share]:
 def by_value(values: Sequence[object], is_right_N: Flags) -> list[Share]:
     """Accuracy for each value, the most frequent first; missing ones are a value, too."""
     named = np.array(["none" if value is None else str(value) for value in values], object)
-    counts = Counter(named.tolist())
-    return [share(name, is_right_N[named == name]) for name, _ in counts.most_common()]
+    names, group_N = np.unique(named, return_inverse=True)
+    totals, hits = np.bincount(group_N), np.bincount(group_N[is_right_N], minlength=len(names))
+    found = []
+    for group in np.argsort(-totals, kind="stable"):
+        hit, total = int(hits[group]), int(totals[group])
+        found.append(Share(names[group], hit, total, *wilson_interval(hit, total)))
+    return found
 
 
 def calibration(probability_N: Floats, is_positive_N: Flags) -> list[Bin]:

@@ -67,4 +67,5 @@ def test_calibration_compares_probabilities_with_what_comes_of_them() -> None:
 
 def test_values_come_by_how_frequent_they_are_and_missing_ones_count() -> None:
     found = breakdown.by_value(["b", None, "a", "b", 7, "b"], np.array([1, 0, 1, 0, 1, 1], bool))
-    assert [part[:3] for part in found] == [("b", 2, 3), ("none", 0, 1), ("a", 1, 1), ("7", 1, 1)]
+    assert [part[:3] for part in found] == [("b", 2, 3), ("7", 1, 1), ("a", 1, 1), ("none", 0, 1)]
+    assert found[0][3:] == breakdown.share("b", np.array([1, 0, 1], bool))[3:]
