@@ -14,8 +14,6 @@ from sentiment import evaluate, train
 from sentiment.data.reviews import SAMPLE
 from tests.cli.test_configuration import door_in, fail
 
-pytestmark = pytest.mark.xdist_group(__name__)  # they share runs
-
 TINY = (
     "embeddings.dimension=8",
     "model.hidden_size=8",

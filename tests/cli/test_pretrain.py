@@ -20,8 +20,6 @@ from sentiment.model.language_model import LanguageModel
 from tests.cli.test_configuration import door_in, fail, run_door
 from tests.cli.test_resume import Died, points
 
-pytestmark = pytest.mark.xdist_group(__name__)  # they share runs
-
 TINY = ("debug=smoke", "runtime.threads=1")
 SMALL = (
     *("data=sample", "embeddings.dimension=8", "model.hidden_size=8", "runtime.threads=1"),

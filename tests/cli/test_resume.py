@@ -17,8 +17,6 @@ from sentiment.model.classifier import Classifier
 from sentiment.report.run import lock
 from tests.cli.test_configuration import run_door
 
-pytestmark = pytest.mark.xdist_group(__name__)  # they share runs
-
 SMALL = (
     *("data=sample", "embeddings.dimension=8", "model.hidden_size=8", "runtime.threads=1"),
     *("trainer.epochs=2", "trainer.max_train_batches=6", "trainer.log_every=2"),

@@ -12,8 +12,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sentiment import pretrain, train
 from tests.cli.test_configuration import door_in
 
-pytestmark = pytest.mark.xdist_group(__name__)  # they share runs
-
 TINY = (
     *("data.path=reviews", "tokenizer.min_frequency=1", "embeddings.dimension=8"),
     *("embeddings.std=1", "model.hidden_size=8", "trainer.epochs=2", "trainer.batch_size=20"),

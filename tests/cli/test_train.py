@@ -18,8 +18,6 @@ from sentiment import SentimentPredictor, evaluate, train
 from sentiment.data.reviews import SAMPLE
 from tests.cli.test_configuration import door_in
 
-pytestmark = pytest.mark.xdist_group(__name__)  # they share runs
-
 ROOT = Path(__file__).parents[2]
 SMOKE = ("debug=smoke", "runtime.threads=1", "model.ngrams=2")
 
