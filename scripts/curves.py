@@ -71,7 +71,6 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    # Without the version of matplotlib the same figure gives the same bytes.
     save(figure, path)
 
 

@@ -93,7 +93,6 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         _draw_accuracies(rest[0], runs, kinds)
     else:
         before.legend(fontsize=8)
-    # Without the version of matplotlib the same figure gives the same bytes.
     save(figure, path)
 
 
