@@ -26,7 +26,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from sentiment.config import EvaluateConfig, PretrainConfig, RunConfig, TrainConfig
+from sentiment.config import EvaluateConfig, RunConfig, TrainConfig
 from sentiment.errors import Interrupted, UserError
 from sentiment.report.run import ENVIRONMENT, LOCK, lock
 
@@ -37,12 +37,12 @@ PACKAGE = Path(__file__).parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 
 
-def register() -> None:
-    """Make the schemas, and the resolver that keeps run directories apart, known to Hydra."""
-    store = ConfigStore.instance()
-    store.store("train_schema", TrainConfig)
-    store.store("pretrain_schema", PretrainConfig)
-    store.store("evaluate_schema", EvaluateConfig)
+def register(name: str, schema: type) -> None:
+    """Make a schema, and the resolver that keeps run directories apart, known to Hydra.
+
+    Hydra copies all schemas that it knows a hundred times for `--help`; so it knows one.
+    """
+    ConfigStore.instance().store(f"{name}_schema", schema)
     OmegaConf.register_new_resolver(
         "short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True
     )
@@ -67,7 +67,7 @@ def run(
             130 after Ctrl-C, 143 after SIGTERM. With `HYDRA_FULL_ERROR=1` the exception itself is
             raised.
     """
-    register()
+    register(name, schema)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -120,7 +120,7 @@ def compose_config(name: str, schema: type[Config], overrides: list[str]) -> Con
     Raises:
         UserError: an override that cannot be used.
     """
-    register()
+    register(name, schema)
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
             return to_dataclass(compose(name, overrides), schema)

@@ -25,7 +25,8 @@ from sentiment.training.ngrams import fit_ngrams
 from sentiment.training.objectives import resolve_pos_weight
 from sentiment.training.runtime import Runtime
 from sentiment.training.self_training import add_groups, add_reviews, label_texts
-from sentiment.training.state import Resumable
+from sentiment.training.state import PRIOR
+from sentiment.training.transfer import prior_sha256
 
 log = logging.getLogger(__name__)
 
@@ -39,28 +40,30 @@ class Data:
     validation: EncodedReviews
     test: EncodedReviews
     sha256: dict[str, str]
-    """Hash of each split's texts and labels."""
+    """Hash of each split's texts and labels, and of a prior for the n-grams."""
     label_names: tuple[str, str]
     """Of the labels 0 and 1."""
     unlabelled: EncodedTexts | None
     """For objectives that need no label; `None`: not asked for, or there are none."""
     ngrams: NGramFeatures | None
-    """Learned from the training reviews; `None` without n-grams, or with those of another run."""
+    """Learned from the training reviews; `None` without n-grams."""
 
 
 def load_data(
     config: TrainConfig,
     runtime: Runtime,
-    loaded: Resumable | Saved | None,
+    loaded: Saved | None,
     teacher: Checkpoint | None = None,
+    prior: NGramFeatures | None = None,
 ) -> Data:
     """Read, split and encode the reviews; the vocabulary is learned from those to train on.
 
     Args:
         config: gets the names of the labels, `pos_weight` as a number, and the number of n-grams.
         runtime: where caches lie.
-        loaded: a checkpoint whose tokenizer to take instead, and n-grams if it has some.
+        loaded: a checkpoint whose tokenizer to take instead.
         teacher: labels the texts without labels.
+        prior: what another run says of n-grams.
 
     Raises:
         UserError: reviews or a tokenizer that cannot be used.
@@ -74,8 +77,6 @@ def load_data(
     if loaded is None:
         texts = (part["text"] for part in splits["train"].iter(10_000))
         tokenizer = build_tokenizer(texts, sha256["train"], config.tokenizer, runtime.cache_dir)
-    elif isinstance(loaded, Resumable):
-        tokenizer = loaded.checkpoint.tokenizer
     else:
         tokenizer = loaded.tokenizer
     log.info(
@@ -109,24 +110,23 @@ def load_data(
             train = add_reviews(train, more.truncate(*limits))
             groups_N = add_groups(groups_N, len(more))
     ngrams = None
-    if config.model.ngrams > 0 and not _takes_ngrams_over(loaded):
-        train, ngrams = _with_ngrams(config.model, train, groups_N, tokenizer)
+    if config.model.ngrams > 0:
+        if prior is not None:
+            sha256[PRIOR] = prior_sha256(prior)
+        train, ngrams = _with_ngrams(config.model, train, groups_N, tokenizer, prior)
     return Data(tokenizer, train, validation, test, sha256, names, unlabelled, ngrams)
 
 
-def _takes_ngrams_over(loaded: Resumable | Saved | None) -> bool:
-    if isinstance(loaded, Resumable):
-        return loaded.progress.took_ngrams_over
-    return isinstance(loaded, Checkpoint)
-
-
 def _with_ngrams(
-    config: ModelConfig, train: EncodedReviews, groups_N: NDArray[np.int64], tokenizer: Tokenizer
+    config: ModelConfig,
+    train: EncodedReviews,
+    groups_N: NDArray[np.int64],
+    tokenizer: Tokenizer,
+    prior: NGramFeatures | None,
 ) -> tuple[EncodedReviews, NGramFeatures]:
     log.info("learning the features of n-grams")
-    ngrams, of_train = fit_ngrams(
-        train, groups_N, vocabulary_size(tokenizer), config.ngrams, config.ngrams_size
-    )
+    size = vocabulary_size(tokenizer)
+    ngrams, of_train = fit_ngrams(train, groups_N, size, config.ngrams, config.ngrams_size, prior)
     config.ngrams_size = ngrams.keys_OS.shape[1]
     counts = (ngrams.keys_OS != NO_NGRAM).sum(dim=1).tolist()
     log.info("known n-grams of 1 to %d tokens: %s", len(counts), ", ".join(map(str, counts)))

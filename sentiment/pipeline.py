@@ -41,8 +41,8 @@ from sentiment.training.optimizer import build_optimizer
 from sentiment.training.processes import Processes
 from sentiment.training.runtime import Runtime, memory_advice, prepare, seed_everything
 from sentiment.training.self_training import require_same_split
-from sentiment.training.state import Progress, Resumable, TrainingState
-from sentiment.training.transfer import adopt_settings, build_from, freeze
+from sentiment.training.state import PRIOR, Progress, Resumable, TrainingState
+from sentiment.training.transfer import adopt_settings, build_from, freeze, ngrams_of, prior_sha256
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +65,15 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
         return
     runtime = prepare(config.runtime, processes=processes)
     seed_everything(config.seed)
-    source = None
-    if config.init_from is not None and resumed is None:
+    source, prior = None, None
+    if config.init_from is not None and (resumed is None or PRIOR in resumed.progress.data_sha256):
         config.init_from = os.path.abspath(os.path.expanduser(config.init_from))
         source = load_any(Path(config.init_from))
-        adopt_settings(config, source.config)
+        prior = ngrams_of(source)
+        if resumed is None:
+            adopt_settings(config, source.config)
+        else:
+            resumed.require_reviews({PRIOR: prior_sha256(prior)})
     teacher = None
     if config.teacher is not None:
         config.teacher = os.path.abspath(os.path.expanduser(config.teacher))
@@ -83,7 +87,8 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
             if resumed is None:
                 with byte_progress("downloading word vectors") as show:
                     vectors = find_vectors(config.embeddings, runtime.cache_dir, show)
-            data = load_data(config, runtime, resumed or source, teacher)
+            loaded = source if resumed is None else resumed.checkpoint
+            data = load_data(config, runtime, loaded, teacher, prior)
         if resumed is None:
             state = begin(config, runtime, data, source, vectors)
         else:
@@ -130,7 +135,6 @@ def begin(
         model = Classifier(embedding, config.model)
     else:
         model = build_from(source, config.model)
-        progress.took_ngrams_over = isinstance(source, Checkpoint)
         unknown = (data.train.ids == unknown_id(data.tokenizer)).float().mean().item()
         log.info(
             "starting from %s, %d layers of %d; %.1f %% of the tokens are unknown to it",

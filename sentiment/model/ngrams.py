@@ -15,7 +15,8 @@ class NGramFeatures(nn.Module):
     """Features of the n-grams that end at each token; 0 for one that is not known.
 
     The two features are its log-count ratio and its weight in a linear model, which are learned by
-    `sentiment/training/ngrams.py` before the network is, and which the network does not change.
+    `sentiment/training/ngrams.py` before the network is, and which the network does not change; it
+    reads them multiplied by their scale.
 
     The key of a single token is its id, that of a longer n-gram the place of its first tokens times
     V plus its last token, so that keys lead to longer n-grams as through a trie.
@@ -28,12 +29,14 @@ class NGramFeatures(nn.Module):
 
     keys_OS: Tensor
     features_OSC: Tensor
+    scale_OC: Tensor
 
     def __init__(self, vocabulary_size: int, longest: int, size: int) -> None:
         super().__init__()
         self.vocabulary_size = vocabulary_size
         self.register_buffer("keys_OS", torch.full((longest, size), NO_NGRAM))
         self.register_buffer("features_OSC", torch.zeros(longest, size, FEATURES))
+        self.register_buffer("scale_OC", torch.ones(longest, FEATURES))
 
     def forward(self, ids_TB: Tensor) -> Tensor:
         """Return `[T, B, O * C]`."""
@@ -46,4 +49,4 @@ class NGramFeatures(nn.Module):
             prefix_TB = torch.where(is_known_TB, place_TB, -1)
             key_TB = torch.full_like(ids_TB, -1)
             key_TB[1:] = prefix_TB[:-1] * self.vocabulary_size + ids_TB[1:]
-        return torch.cat(found, dim=2)
+        return torch.cat(found, dim=2) * self.scale_OC.flatten()

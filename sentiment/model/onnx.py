@@ -114,7 +114,8 @@ def _ngram_features(graph: _Graph, ngrams: NGramFeatures, ids_TB: str) -> list[s
     shift, nothing = graph.constant(np.array([1, 0, -1, 0])), graph.constant(np.array(-1))
     found: list[str] = []
     place_TB = ""
-    for keys_S, features_SC in zip(ngrams.keys_OS, ngrams.features_OSC, strict=True):
+    features_OSC = ngrams.features_OSC * ngrams.scale_OC.unsqueeze(1)
+    for keys_S, features_SC in zip(ngrams.keys_OS, features_OSC, strict=True):
         key_TB = ids_TB
         if found:
             # After an unknown n-gram, at -1, the key is below 0, which is unknown too.

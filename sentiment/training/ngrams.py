@@ -1,7 +1,8 @@
 """What the training labels say of n-grams, for the encoder to read beside the word vectors.
 
 Shapes: N reviews, K tokens of all of them, V vocabulary, O lengths of n-grams (1, 2, ...), M kept
-n-grams, F folds, Y = F + 1 models, P pairs of a review and an n-gram in it, C = 2 features.
+n-grams, F folds, Y = F + 1 models, P pairs of a review and an n-gram in it, C = 2 features,
+Q n-grams of a prior.
 
 An n-gram's first feature is its log-count ratio: the logarithm of how much more often it stands in
 positive than in negative reviews. The second is its weight in a logistic regression on which
@@ -11,6 +12,10 @@ A feature that had been learned from the very review it is read in would tell it
 the training reviews are cross-fitted (stacked generalization, Wolpert, 1992, token by token): there
 is a model for each fold, learned without it, and one, for all other texts, learned from everything.
 All reviews of a group, as of a film, are in one fold.
+
+A run that starts from another one starts from its n-grams, too. What that run says of an n-gram is
+the prior: so many further reviews of the ratio's own odds, and the point that the regression's
+weights are drawn to.
 """
 
 from typing import NamedTuple
@@ -22,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag, softplus
 
 from sentiment.data.encoded import EncodedReviews
-from sentiment.model.ngrams import FEATURES, NGramFeatures
+from sentiment.model.ngrams import FEATURES, NO_NGRAM, NGramFeatures
 
 FOLDS = 10
 SMOOTHING = 1.0
@@ -34,8 +39,11 @@ LOSS_WEIGHT = 0.3
 scikit-learn's model is as good on validation (`results/nb-lr`)."""
 ITERATIONS = 25
 """Of L-BFGS: stopped here it does better on validation than at the end (docs/experiments.md)."""
+PRIOR_REVIEWS = 10.0
+"""That a prior counts as, for an n-gram that it knows (docs/experiments.md)."""
 SPREAD = 0.5
-"""Standard deviation of each feature of the n-grams of one length, over the training reviews."""
+"""Standard deviation of each feature of the n-grams of one length, over the training reviews, where
+no prior says how they are scaled."""
 
 Integers = NDArray[np.int64]
 
@@ -48,16 +56,23 @@ class NGrams(NamedTuple):
         place_K: of the n-gram that ends at each token, -1 if it is not kept.
         review_P: one pair for each review that holds an n-gram, however often.
         place_P: of the n-gram.
+        place_Q: of each n-gram of the prior.
     """
 
     keys_M: Integers
     place_K: Integers
     review_P: Integers
     place_P: Integers
+    place_Q: Integers
 
 
 def fit_ngrams(
-    reviews: EncodedReviews, groups_N: Integers, vocabulary_size: int, longest: int, most: int
+    reviews: EncodedReviews,
+    groups_N: Integers,
+    vocabulary_size: int,
+    longest: int,
+    most: int,
+    prior: NGramFeatures | None = None,
 ) -> tuple[NGramFeatures, Tensor]:
     """Learn the features of the n-grams of some reviews.
 
@@ -66,7 +81,9 @@ def fit_ngrams(
         groups_N: reviews with the same number are in the same fold.
         vocabulary_size: V.
         longest: O.
-        most: n-grams of each length to keep, at most, those in the most reviews.
+        most: n-grams of each length to keep, at most, the prior's first, then those in the most
+            reviews.
+        prior: what another run says of n-grams of the same vocabulary and lengths.
 
     Returns:
         What any other review is looked up in, and float16 `[tokens, O * C]`: the cross-fitted
@@ -82,7 +99,12 @@ def fit_ngrams(
     found: list[NGrams] = []
     key_K = ids_K
     for order in range(longest):
-        found.append(_find(key_K, review_K, most))
+        known_Q = np.empty(0, dtype=np.int64) if prior is None else prior.keys_OS[order].numpy()
+        known_Q = known_Q[known_Q != NO_NGRAM]
+        if order > 0:
+            prefix_Q, token_Q = np.divmod(known_Q, vocabulary_size)
+            known_Q = found[-1].place_Q[prefix_Q] * vocabulary_size + token_Q
+        found.append(_find(key_K, review_K, most, known_Q))
         key_K = np.full(len(ids_K), -1)
         prefix = found[-1].place_K[:-1]
         inside = (prefix >= 0) & (position_K[1:] > order)
@@ -93,8 +115,15 @@ def fit_ngrams(
     offsets = np.cumsum([0, *sizes])
     place_P = np.concatenate([n.place_P + o for n, o in zip(found, offsets, strict=False)])
     labels_N = reviews.labels_N.numpy()
-    ratios_MY = _ratios(review_P, place_P, offsets[-1], labels_N, fold_N)
-    weights_MY = _regress(review_P, place_P, ratios_MY, labels_N, fold_N)
+    prior_MC = np.zeros((offsets[-1], FEATURES), dtype=np.float32)
+    is_prior_M = np.zeros(offsets[-1], dtype=bool)
+    if prior is not None:
+        for order, (ngrams, offset) in enumerate(zip(found, offsets, strict=False)):
+            places = offset + ngrams.place_Q
+            prior_MC[places] = prior.features_OSC[order, : len(places)].numpy()
+            is_prior_M[places] = True
+    ratios_MY = _ratios(review_P, place_P, labels_N, fold_N, prior_MC[:, 0], is_prior_M)
+    weights_MY = _regress(review_P, place_P, ratios_MY, labels_N, fold_N, prior_MC[:, 1])
 
     table = NGramFeatures(vocabulary_size, longest, max(1, *sizes))
     of_reviews = np.zeros((len(reviews.ids), longest, FEATURES), dtype=np.float16)
@@ -104,10 +133,11 @@ def fit_ngrams(
         table.keys_OS[order, : sizes[order]] = torch.from_numpy(ngrams.keys_M)
         for feature, values_MY in enumerate((ratios_MY[kept], weights_MY[kept])):
             read = values_MY[own, fold_N[review_K[rows]]]
-            scale = _scale(read)
+            scale = _scale(read) if prior is None else prior.scale_OC[order, feature].item()
             of_reviews[source_K[rows], order, feature] = scale * read
-            of_others = torch.from_numpy(scale * values_MY[:, FOLDS])
+            of_others = torch.from_numpy(values_MY[:, FOLDS])
             table.features_OSC[order, : sizes[order], feature] = of_others
+            table.scale_OC[order, feature] = scale
     return table, torch.from_numpy(of_reviews).flatten(1)
 
 
@@ -124,36 +154,50 @@ def _folds(groups_N: Integers) -> Integers:
     return np.random.default_rng(0).permutation(group_N.max() + 1)[group_N] % FOLDS
 
 
-def _find(key_K: Integers, review_K: Integers, most: int) -> NGrams:
+def _find(key_K: Integers, review_K: Integers, most: int, known_Q: Integers) -> NGrams:
     rows = np.flatnonzero(key_K >= 0)
     distinct, number = np.unique(key_K[rows], return_inverse=True)
     # np.unique alone takes eight times as long as to sort and compare.
     pairs = np.sort(review_K[rows] * len(distinct) + number)
     review_P, number_P = np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], len(distinct))
     reviews_of = np.bincount(number_P, minlength=len(distinct))
-    kept = np.argsort(-reviews_of, kind="stable")[:most]
-    kept = np.sort(kept[reviews_of[kept] >= FEWEST_REVIEWS])
+    reviews_of[np.isin(distinct, known_Q, assume_unique=True)] = 0
+    kept = np.argsort(-reviews_of, kind="stable")[: most - len(known_Q)]
+    keys_M = np.union1d(distinct[kept[reviews_of[kept] >= FEWEST_REVIEWS]], known_Q)
+    _, kept, place = np.intersect1d(distinct, keys_M, assume_unique=True, return_indices=True)
     place_of = np.full(len(distinct), -1)
-    place_of[kept] = np.arange(len(kept))
+    place_of[kept] = place
     place_K = np.full(len(key_K), -1)
     place_K[rows] = place_of[number]
     is_kept_P = place_of[number_P] >= 0
-    return NGrams(distinct[kept], place_K, review_P[is_kept_P], place_of[number_P[is_kept_P]])
+    of_pairs = review_P[is_kept_P], place_of[number_P[is_kept_P]]
+    return NGrams(keys_M, place_K, *of_pairs, np.searchsorted(keys_M, known_Q))
 
 
 def _ratios(
-    review_P: Integers, place_P: Integers, count: int, labels_N: Integers, fold_N: Integers
+    review_P: Integers,
+    place_P: Integers,
+    labels_N: Integers,
+    fold_N: Integers,
+    prior_M: NDArray[np.float32],
+    is_prior_M: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
-    """Log-count ratios `[M, Y]` without a fold, and of all reviews; 0 where there are too few."""
+    """Log-count ratios `[M, Y]` without a fold, and of all reviews; the prior's for the rare."""
+    count = len(prior_M)
     cells = (place_P * 2 + labels_N[review_P]) * FOLDS + fold_N[review_P]
     counts_M2F = np.bincount(cells, minlength=count * 2 * FOLDS).reshape(count, 2, FOLDS)
     counts_M21 = counts_M2F.sum(axis=2, keepdims=True)
     counts_M2Y = np.concatenate([counts_M21 - counts_M2F, counts_M21], axis=2)
     odds = labels_N.sum() / (len(labels_N) - labels_N.sum())
-    negative_MY, positive_MY = counts_M2Y[:, 0], counts_M2Y[:, 1]
-    ratios_MY = np.log((positive_MY + SMOOTHING) / (negative_MY + SMOOTHING) / odds)
-    ratios_MY[negative_MY + positive_MY < FEWEST_REVIEWS] = 0
-    found_MY: NDArray[np.float32] = ratios_MY.astype(np.float32)
+    share_M = 1 / (1 + np.exp(-prior_M) / odds)
+    shares_M21 = np.stack([1 - share_M, share_M], axis=1)[:, :, None]
+    further_M21 = SMOOTHING + PRIOR_REVIEWS * is_prior_M[:, None, None] * shares_M21
+    negative_MY, positive_MY = (counts_M2Y + further_M21).swapaxes(0, 1)
+    ratios_MY = np.log(positive_MY / negative_MY / odds)
+    is_rare_MY = counts_M2Y.sum(axis=1) < FEWEST_REVIEWS
+    found_MY: NDArray[np.float32] = np.where(is_rare_MY, prior_M[:, None], ratios_MY).astype(
+        np.float32
+    )
     return found_MY
 
 
@@ -163,6 +207,7 @@ def _regress(
     ratios_MY: NDArray[np.float32],
     labels_N: Integers,
     fold_N: Integers,
+    prior_M: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """Weights `[M, Y]`, ratios included, of the models without a fold, and of the one of all."""
     if len(ratios_MY) == 0:
@@ -172,6 +217,8 @@ def _regress(
     is_learned_NY = torch.from_numpy(np.arange(FOLDS + 1) != fold_N[:, None]).float()
     of_review = _bags(review_P, place_P, len(labels_N))
     of_ngram = _bags(place_P, review_P, len(r_MY))
+    prior_M1 = torch.from_numpy(prior_M).unsqueeze(1)
+    prior_N1 = embedding_bag(of_review[0], prior_M1, of_review[1], mode="sum")
     # All models at once: their objectives do not touch.
     w_MY = torch.zeros_like(r_MY, requires_grad=True)
     bias_Y = torch.zeros(FOLDS + 1, requires_grad=True)
@@ -181,7 +228,8 @@ def _regress(
 
     @torch.no_grad()
     def objective() -> Tensor:
-        logits_NY = embedding_bag(of_review[0], r_MY * w_MY, of_review[1], mode="sum") + bias_Y
+        learned_NY = embedding_bag(of_review[0], r_MY * w_MY, of_review[1], mode="sum")
+        logits_NY = prior_N1 + learned_NY + bias_Y
         loss_NY = softplus(logits_NY) - y_N1 * logits_NY
         slope_NY = LOSS_WEIGHT * is_learned_NY * (torch.sigmoid(logits_NY) - y_N1)
         w_MY.grad = embedding_bag(of_ngram[0], slope_NY, of_ngram[1], mode="sum") * r_MY + w_MY
@@ -189,7 +237,7 @@ def _regress(
         return LOSS_WEIGHT * (is_learned_NY * loss_NY).sum() + w_MY.square().sum() / 2
 
     optimizer.step(objective)  # type: ignore[no-untyped-call]
-    weights_MY: NDArray[np.float32] = (r_MY * w_MY.detach()).numpy()
+    weights_MY: NDArray[np.float32] = (prior_M1 + r_MY * w_MY.detach()).numpy()
     return weights_MY
 
 

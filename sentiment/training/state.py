@@ -38,6 +38,8 @@ STATE, TENSORS = "training_state.json", "training_state.safetensors"
 MOST_BYTES_OF_PROGRESS = 20_000_000
 MOST_BYTES_BESIDE_MOMENTS = 10_000_000
 MOST_STEPS = 2**31
+PRIOR = "n-grams of init_from"
+"""Their name beside those of the splits, where hashes are kept."""
 
 
 @dataclass
@@ -60,9 +62,7 @@ class Progress:
     coverage: dict[str, float] = field(default_factory=dict)
     """What the word vectors covered when the run began."""
     data_sha256: dict[str, str] = field(default_factory=dict)
-    """Hash of each split."""
-    took_ngrams_over: bool = False
-    """The n-grams are those of another run, and not learned from these reviews."""
+    """Hash of each split, and of a prior for the n-grams."""
     event_sizes: dict[str, int] = field(default_factory=dict)
     """Bytes of each TensorBoard file that belong to the run so far."""
 
@@ -77,15 +77,16 @@ class Resumable:
     """Contents of `training_state.safetensors`."""
 
     def require_reviews(self, data_sha256: Mapping[str, str]) -> None:
-        """See that the reviews are those that the run began with.
+        """See that the reviews, and a prior for their n-grams, are those that the run began with.
 
         Raises:
             UserError: they are not.
         """
         for name, found in data_sha256.items():
             if self.progress.data_sha256.get(name) != found:
+                what = name if name == PRIOR else f"{name} reviews"
                 raise UserError(
-                    f"the {name} reviews are others than those that the run of "
+                    f"the {what} are others than those that the run of "
                     f"{self.checkpoint.folder} began with; give it the same, or start a new run"
                 )
 
@@ -234,8 +235,6 @@ def _check(progress: Progress, chosen_by: frozenset[str]) -> None:
         value = getattr(progress, counter)
         if type(value) is not int or not 0 <= value <= MOST_STEPS:
             raise ValueError(f"{counter} is no whole number from 0 to {MOST_STEPS}")
-    if type(progress.took_ngrams_over) is not bool:
-        raise ValueError("took_ngrams_over is neither true nor false")
     for name in ("history", "faults"):
         rows = getattr(progress, name)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

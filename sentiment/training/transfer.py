@@ -1,10 +1,13 @@
 """Starting from another run's tokenizer, embedding and encoder instead of from random weights."""
 
+import hashlib
+
 from torch import nn
 
 from sentiment.config import ModelConfig, Part, PretrainConfig, TrainConfig
 from sentiment.model.classifier import Classifier
-from sentiment.training.checkpoint import Saved
+from sentiment.model.ngrams import NGramFeatures
+from sentiment.training.checkpoint import Checkpoint, Saved
 
 READS_INPUTS = ("left_to_right.0.weight_ih_l0", "right_to_left.0.weight_ih_l0")
 """Weights of an encoder that multiply what it reads."""
@@ -19,14 +22,15 @@ def adopt_settings(config: TrainConfig, source: TrainConfig | PretrainConfig) ->
         setattr(config.model, name, getattr(source.model, name))
     if isinstance(source, TrainConfig):
         config.model.ngrams = source.model.ngrams
-        config.model.ngrams_size = source.model.ngrams_size
+        # The source's and as many more as were asked for.
+        config.model.ngrams_size += source.model.ngrams_size
 
 
 def build_from(source: Saved, config: ModelConfig) -> Classifier:
     """A classifier with the embedding and the encoder of a checkpoint, and a new logit.
 
-    The n-grams of another classifier come along. A language model has none; where the classifier is
-    to read some, the weights of their features are new.
+    A language model reads no n-grams; where the classifier is to read some, the weights of their
+    features are new.
 
     Args:
         source: gives the weights.
@@ -45,9 +49,19 @@ def build_from(source: Saved, config: ModelConfig) -> Classifier:
             places[name][:, : weights[name].shape[1]] = weights[name]
             weights[name] = places[name]
     model.encoder.load_state_dict(weights)
-    if isinstance(loaded, Classifier) and config.ngrams > 0:
-        model.ngrams = loaded.ngrams
     return model
+
+
+def ngrams_of(source: Saved) -> NGramFeatures | None:
+    """What a checkpoint says of n-grams, for a classifier that starts from it to go on from."""
+    if not isinstance(source, Checkpoint) or source.config.model.ngrams == 0:
+        return None
+    return source.build_model().ngrams
+
+
+def prior_sha256(prior: NGramFeatures | None) -> str:
+    """Hash of what another run says of n-grams; empty where it says nothing."""
+    return "" if prior is None else hashlib.sha256(prior.features_OSC.numpy().tobytes()).hexdigest()
 
 
 def freeze(model: Classifier, parts: list[Part]) -> None:

@@ -304,6 +304,26 @@ def test_reviews_may_move_but_not_change(cwd: Path, capsys: pytest.CaptureFixtur
     assert "reviews are others than those that the run" in line
 
 
+def test_what_a_run_starts_from_is_needed_to_go_on_and_may_not_change(
+    cwd: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(undisturbed, "source")
+    started = ("init_from=source", "seed=1")
+    run_door(train.main, *SMALL, *started, "hydra.run.dir=whole")
+    killed(Path("parts"), 9, *started)
+    shutil.copytree("parts", "changed")
+    Path("source").rename("elsewhere")
+    assert "source is no checkpoint" in refused("resume=parts", capsys=capsys)
+    Path("elsewhere").rename("source")
+    run_door(train.main, "resume=parts")
+    assert results(Path("parts")) == results(Path("whole"))
+
+    shutil.rmtree("source")
+    run_door(train.main, *SMALL, "split.seed=1", "hydra.run.dir=source")
+    line = refused("resume=changed", capsys=capsys)
+    assert "the n-grams of init_from are others than those that the run" in line
+
+
 def test_where_nothing_can_be_written_the_line_says_so(
     stopped: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,11 +7,12 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from sentiment.data.encoded import EncodedReviews
-from sentiment.model.ngrams import NGramFeatures
-from sentiment.training.ngrams import FOLDS, LOSS_WEIGHT, fit_ngrams
+from sentiment.model.ngrams import NO_NGRAM, NGramFeatures
+from sentiment.training.ngrams import FOLDS, LOSS_WEIGHT, PRIOR_REVIEWS, fit_ngrams
 
 V = 6
 RATIO, WEIGHT = 0, 1
@@ -20,7 +21,12 @@ Features = NDArray[np.float64]  # time, length of n-gram, feature
 
 
 def fit(
-    reviews: Reviews, labels: list[int], groups: list[int], longest: int, most: int = 1000
+    reviews: Reviews,
+    labels: list[int],
+    groups: list[int],
+    longest: int,
+    most: int = 1000,
+    prior: NGramFeatures | None = None,
 ) -> tuple[NGramFeatures, list[Features]]:
     """What others are looked up in, and the features of each training review."""
     lengths_N = torch.tensor([len(review) for review in reviews])
@@ -28,7 +34,7 @@ def fit(
     ids = torch.tensor([token for review in reviews for token in (5, *review)], dtype=torch.int32)
     starts_N = (lengths_N + 1).cumsum(0) - lengths_N
     encoded = EncodedReviews(ids, starts_N, lengths_N, torch.tensor(labels))
-    table, features = fit_ngrams(encoded, np.array(groups), V, longest, most)
+    table, features = fit_ngrams(encoded, np.array(groups), V, longest, most, prior)
     own = [features[s : s + n] for s, n in zip(starts_N, lengths_N, strict=True)]
     return table, [part.view(-1, longest, 2).double().numpy() for part in own]
 
@@ -36,6 +42,10 @@ def fit(
 def lookup(table: NGramFeatures, review: list[int]) -> Features:
     features: Features = table(torch.tensor(review).unsqueeze(1)).double().numpy()
     return features.reshape(len(review), -1, 2)
+
+
+def unscaled(table: NGramFeatures, review: list[int]) -> Features:
+    return lookup(table, review) / table.scale_OC.double().numpy()
 
 
 def ratios_by_counting(
@@ -157,3 +167,97 @@ def test_reviews_without_anything_in_common_have_no_features() -> None:
     table, own = fit([[2], [3]], [0, 1], [0, 1], longest=2)
     assert not lookup(table, [2, 3]).any()
     assert not np.concatenate(own).any()
+
+
+def fit_rows(
+    rows: list[tuple[list[int], int]], longest: int, prior: NGramFeatures | None = None
+) -> NGramFeatures:
+    reviews, labels = [list(column) for column in zip(*rows, strict=True)]
+    return fit(reviews, labels, list(range(len(rows))), longest, prior=prior)[0]
+
+
+def stands_in(gram: list[int], review: list[int]) -> bool:
+    return any(review[i : i + len(gram)] == gram for i in range(len(review)))
+
+
+@given(
+    earlier=training,
+    rows=training,
+    text=st.lists(st.integers(1, V - 1), min_size=1, max_size=8),
+)
+@settings(max_examples=40, deadline=None)
+def test_ratios_start_from_those_of_another_run(
+    earlier: list[tuple[list[int], int]], rows: list[tuple[list[int], int]], text: list[int]
+) -> None:
+    prior = fit_rows(earlier, longest=2)
+    found = unscaled(fit_rows(rows, longest=2, prior=prior), text)[:, :, RATIO]
+    before = unscaled(prior, text)[:, :, RATIO]
+    odds = sum(label for _, label in rows) / sum(1 - label for _, label in rows)
+    for end, n in ((end, n) for end in range(1, len(text) + 1) for n in (1, 2) if end >= n):
+        gram, ratio = text[end - n : end], before[end - 1, n - 1]
+        counts = [
+            sum(stands_in(gram, review) for review, label in rows if label == wanted)
+            for wanted in (0, 1)
+        ]
+        if sum(counts) >= 2:
+            further = 0.0
+            if sum(stands_in(gram, review) for review, _ in earlier) >= 2:
+                further = PRIOR_REVIEWS
+            # Reviews of which so many are positive that they alone would have the prior's ratio.
+            share = odds * math.exp(ratio) / (1 + odds * math.exp(ratio))
+            positive = counts[1] + 1 + further * share
+            ratio = math.log(positive / (counts[0] + 1 + further * (1 - share)) / odds)
+        assert found[end - 1, n - 1] == pytest.approx(ratio, abs=1e-4)
+
+
+def test_weights_are_drawn_to_those_of_another_run() -> None:
+    generator = np.random.default_rng(0)
+    short = generator.integers(2, V, size=(120, 3)).tolist()
+    earlier = [(review, int(2 in review)) for review in short[:60]]
+    rows = [(review, int(3 in review)) for review in short[60:]]
+    prior = fit_rows(earlier, longest=1)
+    one_of_each = [2, 3, 4, 5]
+    before, after = (
+        unscaled(table, one_of_each)[:, 0]
+        for table in (prior, fit_rows(rows, longest=1, prior=prior))
+    )
+    holds = np.array([[token in review for token in one_of_each] for review, _ in rows])
+    labels = np.array([label for _, label in rows])
+    x = holds * after[:, RATIO]
+    w = (after[:, WEIGHT] - before[:, WEIGHT]) / after[:, RATIO]
+    # The regression with the prior's logits as an offset, from its definition.
+    offsets = holds @ before[:, WEIGHT]
+    reference = minimize(
+        lambda p: (
+            LOSS_WEIGHT * np.logaddexp(0, (1 - 2 * labels) * (offsets + x @ p[:-1] + p[-1])).sum()
+            + (p[:-1] ** 2).sum() / 2
+        ),
+        np.zeros(5),
+        tol=1e-12,
+    )
+    np.testing.assert_allclose(w, reference.x[:-1], atol=2e-3)
+    assert np.abs(w).max() > 0.05
+
+
+def test_a_training_review_tells_nothing_of_its_label_beside_a_prior() -> None:
+    generator = np.random.default_rng(0)
+    prior = fit_rows([(r, int(r[0] > 3)) for r in reviews_of(generator, 60)], longest=2)
+    reviews = [[2, 2, 3, 2], [4, 5, 5], *reviews_of(generator, 58)]
+    labels = [0, 1, *generator.integers(0, 2, size=58).tolist()]
+    groups = [0, 0, *range(2, 60)]
+    _, own = fit(reviews, labels, groups, longest=2, prior=prior)
+    labels[:2] = 1, 0
+    _, other = fit(reviews, labels, groups, longest=2, prior=prior)
+    np.testing.assert_allclose(np.concatenate(own[:2]), np.concatenate(other[:2]), atol=2e-3)
+    assert np.abs(np.concatenate(own[2:]) - np.concatenate(other[2:])).max() > 0.05
+
+
+def test_as_many_ngrams_as_asked_for_are_learned_beside_those_of_a_prior() -> None:
+    prior = fit_rows([([2, 3], 1), ([2, 3], 1), ([4], 0)], longest=2)
+    reviews = [[2, 3], [2, 3], [5, 4], [5, 4], [5, 4], [3, 4], [3, 4]]
+    table, _ = fit(reviews, [1, 1, 0, 0, 0, 1, 0], list(range(7)), 2, most=3, prior=prior)
+    # "2", "3" and "2 3" are the prior's. Of "4" and "5" the first stands in more reviews; "3 4"
+    # comes along, "5 4" would have to begin with a known one.
+    kept = (table.keys_OS != NO_NGRAM).sum(dim=1).tolist()
+    assert kept == [3, 2]
+    assert (unscaled(table, [5, 4])[:, :, RATIO] != 0).tolist() == [[False, False], [True, False]]
