@@ -510,7 +510,7 @@ class TrainConfig(RunConfig):
     """Everything that `python -m sentiment.train` reads."""
 
     init_from: str | None
-    """A run or checkpoint whose tokenizer, embedding and encoder to start from."""
+    """A run or checkpoint whose tokenizer, embedding and encoder to start from, and n-grams."""
     model: ModelConfig
     objective: ObjectiveConfig
     teacher: str | None = None
