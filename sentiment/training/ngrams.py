@@ -162,7 +162,7 @@ def _find(key_K: Integers, review_K: Integers, most: int, known_Q: Integers) -> 
     review_P, number_P = np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], len(distinct))
     reviews_of = np.bincount(number_P, minlength=len(distinct))
     reviews_of[np.isin(distinct, known_Q, assume_unique=True)] = 0
-    kept = np.argsort(-reviews_of, kind="stable")[: most - len(known_Q)]
+    kept = np.argsort(-reviews_of, kind="stable")[: max(0, most - len(known_Q))]
     keys_M = np.union1d(distinct[kept[reviews_of[kept] >= FEWEST_REVIEWS]], known_Q)
     _, kept, place = np.intersect1d(distinct, keys_M, assume_unique=True, return_indices=True)
     place_of = np.full(len(distinct), -1)
@@ -195,10 +195,7 @@ def _ratios(
     negative_MY, positive_MY = (counts_M2Y + further_M21).swapaxes(0, 1)
     ratios_MY = np.log(positive_MY / negative_MY / odds)
     is_rare_MY = counts_M2Y.sum(axis=1) < FEWEST_REVIEWS
-    found_MY: NDArray[np.float32] = np.where(is_rare_MY, prior_M[:, None], ratios_MY).astype(
-        np.float32
-    )
-    return found_MY
+    return np.where(is_rare_MY, prior_M[:, None], ratios_MY.astype(np.float32))
 
 
 def _regress(
