@@ -5,10 +5,13 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from sentiment.config import THRESHOLD, Device, Precision
 from sentiment.errors import UserError
+
+if TYPE_CHECKING:
+    from sentiment.training.predictor import SentimentPredictor
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,6 +50,24 @@ class Parser(argparse.ArgumentParser):
         precisions = [precision.value for precision in Precision]
         add("--precision", choices=precisions, default="auto", help="the training's if possible")
         add("--threads", type=threads, metavar="N", help="CPU threads (one per core)")
+
+
+def load_predictor(arguments: argparse.Namespace) -> "SentimentPredictor":
+    """What the options of `Parser.add_predictor` stand for.
+
+    Raises:
+        UserError: no checkpoint that can be used.
+    """
+    # torch takes seconds to import: `--help` and a mistyped option do not wait.
+    from sentiment.training.predictor import SentimentPredictor
+
+    return SentimentPredictor.load(
+        arguments.checkpoint,
+        Device(arguments.device),
+        Precision(arguments.precision),
+        arguments.threads,
+        arguments.threshold,
+    )
 
 
 def share(value: str) -> float:

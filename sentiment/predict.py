@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from tqdm import tqdm
 
-from sentiment.arguments import Parser, orderly_exit
-from sentiment.config import THRESHOLD, Device, Precision
+from sentiment.arguments import Parser, load_predictor, orderly_exit
+from sentiment.config import THRESHOLD
 from sentiment.data.lines import line_portions
 
 if TYPE_CHECKING:
@@ -62,16 +62,7 @@ def predict(arguments: argparse.Namespace) -> None:
         UserError: a checkpoint, texts or a table that cannot be used.
         OSError: files that cannot be opened or written.
     """
-    # torch takes seconds to import: `--help` and a mistyped option do not wait.
-    from sentiment.training.predictor import SentimentPredictor
-
-    predictor = SentimentPredictor.load(
-        arguments.checkpoint,
-        Device(arguments.device),
-        Precision(arguments.precision),
-        arguments.threads,
-        arguments.threshold,
-    )
+    predictor = load_predictor(arguments)
     if arguments.input:
         from sentiment.data.annotation import annotate
 

@@ -11,8 +11,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import NoReturn
 
-from sentiment.arguments import Parser, orderly_exit, whole_number
-from sentiment.config import Device, Precision
+from sentiment.arguments import Parser, load_predictor, orderly_exit, whole_number
 from sentiment.errors import UserError
 
 EXTRA = ("fastapi", "uvicorn", "captum")
@@ -55,15 +54,8 @@ def serve(arguments: argparse.Namespace) -> None:
         )
     with listen(arguments.host, arguments.port) as listening:
         from sentiment.serving.server import make_server
-        from sentiment.training.predictor import SentimentPredictor
 
-        predictor = SentimentPredictor.load(
-            arguments.checkpoint,
-            Device(arguments.device),
-            Precision(arguments.precision),
-            arguments.threads,
-            arguments.threshold,
-        )
+        predictor = load_predictor(arguments)
         address, port = listening.getsockname()[:2]
         place = f"[{address}]" if ":" in address else address
         is_private = ipaddress.ip_address(address).is_loopback
