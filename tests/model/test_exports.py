@@ -33,6 +33,7 @@ def classifier(cell: Cell, ngrams: int, bidirectional: bool = True) -> Classifie
             nn.init.normal_(weight)
     if ngrams > 0:
         model.ngrams.features_OSC.normal_()
+        model.ngrams.scale_OC.uniform_(0.5, 2)
         for keys_S, count, most in zip(
             model.ngrams.keys_OS, (5, 20, 30), (6, 30, 120), strict=True
         ):
