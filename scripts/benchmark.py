@@ -11,7 +11,7 @@
 Each side runs in a process of its own, in turn, several times, on the same reviews: what one side
 tells its process (threads, memory, number formats) cannot help or hinder the other. Figures are
 medians over the rounds; a ratio is that to the first row of the same group. All is measured on the
-CPU. Keras and the plot need the extra `bench`.
+CPU, `training` with `runtime.device=cuda` on a GPU. Keras and the plot need the extra `bench`.
 """
 
 import argparse

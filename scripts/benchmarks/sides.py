@@ -1,5 +1,6 @@
 """What a benchmark is made of: sides that run in turn, each in a process of its own."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from sentiment import cli
-from sentiment.config import Kernel, Precision, TrainConfig
+from sentiment.config import Device, Kernel, Precision, TrainConfig
 from sentiment.errors import UserError
 from sentiment.training.runtime import Runtime, prepare
 
@@ -21,6 +22,18 @@ PIPELINE: dict[str, tuple[str, ...]] = {
     "pipeline, bfloat16, compiled": ("runtime.precision=bfloat16", "runtime.kernel=compiled"),
 }
 """The ways to compute in which this pipeline trains and predicts, by the name of their rows."""
+
+
+def stopwatch(device: torch.device) -> Callable[[], float]:
+    """Start to measure: what is returned says how many seconds it is, the device's work done."""
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    started = now()
+    return lambda: now() - started
 
 
 class SkippedError(Exception):
@@ -85,6 +98,8 @@ def as_pipeline(overrides: list[str]) -> tuple[TrainConfig, Runtime]:
         SkippedError: bfloat16 on a processor that would only emulate it, or no compiled kernel.
     """
     config = cli.compose_train(overrides)
+    if config.runtime.kernel is Kernel.compiled and config.runtime.device is Device.cuda:
+        raise SkippedError("the kernel is for processors")
     automatic = replace(config.runtime, precision=Precision.auto, kernel=Kernel.plain)
     native = prepare(automatic).precision
     if config.runtime.precision is Precision.bfloat16 is not native:

@@ -5,7 +5,6 @@ pipeline on all its batches, the others, which take seconds for one, on one.
 """
 
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,16 @@ from torch import nn
 from benchmarks import keras_example
 from benchmarks.reviews import typical_reviews
 from benchmarks.roof import ROOF, rates
-from benchmarks.sides import PIPELINE, Benchmark, Figures, Group, Side, as_pipeline, as_usual
+from benchmarks.sides import (
+    PIPELINE,
+    Benchmark,
+    Figures,
+    Group,
+    Side,
+    as_pipeline,
+    as_usual,
+    stopwatch,
+)
 from benchmarks.tutorial import TRAINING_BATCH, train_tutorial
 from sentiment.config import TrainConfig
 from sentiment.data.encoded import EncodedReviews
@@ -46,7 +54,7 @@ def train_pipeline(reviews: EncodedReviews, config: TrainConfig, runtime: Runtim
     config.trainer.epochs, config.trainer.log_every = 1, len(reviews) + 1
     assert config.embeddings.dimension is not None
     embedding = nn.Embedding(config.tokenizer.vocabulary_size, config.embeddings.dimension)
-    model = Classifier(embedding, config.model)
+    model = Classifier(embedding, config.model).to(runtime.device)
     optimizer = build_optimizer(model, config.optimizer)
     state = TrainingState(model, optimizer, Progress(), ("loss", "accuracy"))
     labels_N = reviews.labels_N
@@ -56,10 +64,10 @@ def train_pipeline(reviews: EncodedReviews, config: TrainConfig, runtime: Runtim
         pass
 
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder)) as journal:
-        started = time.perf_counter()
+        seconds = stopwatch(runtime.device)
         task = Classification(model, reviews, one_each, config, runtime, observe=ignore)
         fit(state, task, config, runtime, journal, save=ignore)
-        return time.perf_counter() - started
+        return seconds()
 
 
 def measure_pipeline(count: int, overrides: list[str]) -> Figures:

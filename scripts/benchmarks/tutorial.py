@@ -4,7 +4,6 @@ Shapes: T time, B batch.
 """
 
 import re
-import time
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from benchmarks.sides import stopwatch
 from sentiment.config import TrainConfig
 from sentiment.data.batches import collate, pad, sorted_batches
 from sentiment.data.encoded import EncodedReviews, EncodedTexts
@@ -65,18 +65,19 @@ class TutorialModel(nn.Module):
 def train_tutorial(reviews: EncodedReviews, config: TrainConfig, packed: bool) -> float:
     """Seconds that the tutorial loop needs for one pass, in batches of similar length."""
     torch.manual_seed(0)
-    model = TutorialModel(config.tokenizer.vocabulary_size, config, packed)
+    device = torch.device(config.runtime.device.value)
+    model = TutorialModel(config.tokenizer.vocabulary_size, config, packed).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     criterion = nn.BCEWithLogitsLoss()
     batches = sorted_batches(reviews.lengths_N.numpy(), TRAINING_BATCH)
     order = np.random.default_rng(0).permutation(len(batches))
-    started = time.perf_counter()
+    seconds = stopwatch(device)
     for index in order:
-        batch = collate(reviews, batches[index], torch.device("cpu"))
+        batch = collate(reviews, batches[index], device)
         optimizer.zero_grad()
         criterion(model(batch.ids_TB, batch.lengths_B), batch.labels_B).backward()
         optimizer.step()
-    return time.perf_counter() - started
+    return seconds()
 
 
 def predict_packed(model: TutorialModel, texts: EncodedTexts) -> Tensor:

@@ -14,6 +14,9 @@ from torch.nn.functional import cross_entropy, linear, softplus
 from sentiment.config import EncoderConfig
 from sentiment.model.encoder import Encoder, SharedDropout, build_encoder
 
+IMPOSSIBLE = -1e30
+"""Added to a logit; infinity would leave no gradient where nothing else is."""
+
 
 class Predictions(NamedTuple):
     """What one direction makes of a batch.
@@ -62,24 +65,26 @@ class LanguageModel(nn.Module):
         with torch.no_grad():
             self.bias_V.copy_((counts_V / counts_V.sum()).log())
 
-    def forward(self, ids_TB: Tensor, lengths_B: Tensor) -> list[Predictions]:
+    def forward(self, ids_TB: Tensor, lengths_B: Tensor, predicted: int) -> list[Predictions]:
         """States to predict the tokens of a batch with, for each direction.
 
         Args:
             ids_TB: int64 token ids.
             lengths_B: int64 lengths, 1 to T; all tokens of a review but one are predicted.
+            predicted: M, how many that are, so that nobody waits for a GPU to count them.
         """
         x_TBE = self.embedding_dropout(self.embedding(ids_TB))
         outputs_TBH, _ = self.encoder(x_TBE, lengths_B)
         outputs_TBH = self.dropout(outputs_TBH)
         time_T1 = torch.arange(len(ids_TB), device=ids_TB.device).unsqueeze(1)
         is_last_or_past_TB = time_T1 >= lengths_B - 1
-        has_next_TB = ~is_last_or_past_TB[:-1]
+        place_M2 = (~is_last_or_past_TB[:-1]).nonzero_static(size=predicted)
+        time_M, column_M = place_M2.unbind(dim=1)
         states = outputs_TBH.split(self.encoder.hidden_size, dim=2)
         read = (states[0][:-1], *(state[1:] for state in states[1:]))
         targets = (ids_TB[1:], ids_TB[:-1])
         return [
-            Predictions(projection(state_TBH[has_next_TB]), target_TB[has_next_TB])
+            Predictions(projection(state_TBH[time_M, column_M]), target_TB[time_M, column_M])
             for projection, state_TBH, target_TB in zip(
                 self.projections, read, targets, strict=False
             )
@@ -110,10 +115,9 @@ class LanguageModel(nn.Module):
         others_MK = linear(states_ME, self.embedding(sampled_K), offset_V[sampled_K])
         column_V = torch.full_like(offset_V, -1, dtype=torch.int64)
         column_V[sampled_K] = torch.arange(len(sampled_K), device=sampled_K.device)
-        column_M = column_V[targets_M]
-        (hit_R,) = (column_M >= 0).nonzero(as_tuple=True)
-        others_MK = others_MK.index_put((hit_R, column_M[hit_R]), others_MK.new_tensor(-torch.inf))
-        others_M = others_MK.logsumexp(dim=1)
+        column_M1 = column_V[targets_M].unsqueeze(1)
+        hit_M1 = (column_M1 >= 0).to(others_MK.dtype) * IMPOSSIBLE
+        others_M = others_MK.scatter_add(1, column_M1.clamp(min=0), hit_M1).logsumexp(dim=1)
         return softplus(others_M - right_M).mean()
 
 

@@ -50,12 +50,12 @@ class Language:
         self.columns = ("loss", *(f"perplexity_{name}" for name in directions))
         self._runtime, self._samples = runtime, config.language.samples
         counts_V = torch.bincount(train.ids, minlength=model.embedding.num_embeddings)
-        weight_V = counts_V.clamp(min=1).double().pow(POWER).to(runtime.device)
+        weight_V = counts_V.clamp(min=1).double().pow(POWER)
         self._probability_V = weight_V / weight_V.sum()
         if self._samples is not None:
             # How likely a token is among those drawn, however often.
             expected_V = -torch.expm1(self._samples * torch.log1p(-self._probability_V))
-            self._log_expected_V = expected_V.log().float()
+            self._log_expected_V = expected_V.log().float().to(runtime.device)
 
     def size(self, rows: Rows) -> int:
         """The number of predicted tokens, or 1 where there is none."""
@@ -64,9 +64,9 @@ class Language:
     def step(self, learner: nn.Module, rows: Rows, epoch: int, batch: int) -> Step:
         """Cross entropy of the tokens of these texts, a mean over tokens and directions."""
         with self._runtime.autocast():
-            predicted = learner(*self._pad(self.train, rows))
-        losses = torch.stack(self._losses(predicted))
-        loss, number = losses.mean(), losses.new_tensor(self.size(rows))
+            losses = torch.stack(self._losses(learner(*self._pad(self.train, rows))))
+        loss = losses.mean()
+        number = torch.full_like(loss, self.size(rows))
         means = torch.cat([torch.stack([loss]), losses]).detach()
         return Step(loss, torch.cat([means * number, torch.stack([number])]))
 
@@ -104,15 +104,17 @@ class Language:
         """The loss, negative."""
         return (-figures["validation/loss"],)
 
-    def _pad(self, texts: EncodedTexts, rows: Rows) -> tuple[Tensor, Tensor]:
+    def _pad(self, texts: EncodedTexts, rows: Rows) -> tuple[Tensor, Tensor, int]:
         ids_TB, lengths_B = pad(texts, rows)
-        return send(ids_TB, self._runtime.device), send(lengths_B, self._runtime.device)
+        predicted = int((lengths_B - 1).sum())
+        return send(ids_TB, self._runtime.device), send(lengths_B, self._runtime.device), predicted
 
     def _losses(self, predicted: Sequence[Predictions]) -> list[Tensor]:
         if self._samples is None:
             return [self.model.loss(predictions) for predictions in predicted]
+        # By the host, which has to know how many differ.
         drawn = torch.multinomial(self._probability_V, self._samples, replacement=True)
-        sampled_K = torch.unique(drawn)
+        sampled_K = send(torch.unique(drawn), self._runtime.device)
         return [
             self.model.sampled_loss(predictions, sampled_K, self._log_expected_V)
             for predictions in predicted
