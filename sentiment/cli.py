@@ -38,11 +38,12 @@ CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "co
 
 
 def register(name: str, schema: type) -> None:
-    """Make a schema, and the resolver that keeps run directories apart, known to Hydra.
-
-    Hydra copies all schemas that it knows a hundred times for `--help`; so it knows one.
-    """
-    ConfigStore.instance().store(f"{name}_schema", schema)
+    """Make a schema, and the resolver that keeps run directories apart, known to Hydra."""
+    store = ConfigStore.instance()
+    store.store(f"{name}_schema", schema)
+    # Hydra copies all that it knows, its own schemas among it, a hundred times for `--help` and
+    # never changes a copy.
+    vars(store)["__deepcopy__"] = lambda _: store
     OmegaConf.register_new_resolver(
         "short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True
     )

@@ -40,11 +40,12 @@ def compose_train(*overrides: str) -> TrainConfig:
     return cli.compose_train(list(overrides))
 
 
-def write_checkpoint(folder: Path, texts: list[str]) -> Path:
+def write_checkpoint(folder: Path, texts: list[str], *overrides: str) -> Path:
     """A checkpoint of random weights whose vocabulary is that of the texts."""
     config = compose_train(
         *("data=sample", "model.hidden_size=8", "embeddings.dimension=4"),
         *("runtime.precision=float32", "tokenizer.max_length=20", "tokenizer.min_frequency=1"),
+        *overrides,
     )
     tokenizer = train_tokenizer([texts], config.tokenizer)
     torch.manual_seed(0)

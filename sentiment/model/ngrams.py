@@ -50,3 +50,16 @@ class NGramFeatures(nn.Module):
             key_TB = torch.full_like(ids_TB, -1)
             key_TB[1:] = prefix_TB[:-1] * self.vocabulary_size + ids_TB[1:]
         return torch.cat(found, dim=2) * self.scale_OC.flatten()
+
+
+def lead_somewhere(keys_OS: Tensor, vocabulary_size: int) -> bool:
+    """Whether keys are as `NGramFeatures` has them: ascending, first tokens being known, too."""
+    prefixes = 1
+    for keys_S in keys_OS:
+        known_M = keys_S[: int((keys_S != NO_NGRAM).sum())]
+        if not ((known_M >= 0) & (known_M < prefixes * vocabulary_size)).all():
+            return False
+        if not (known_M.diff() > 0).all():
+            return False
+        prefixes = len(known_M)
+    return True

@@ -23,6 +23,7 @@ from sentiment.config import LABEL_NAMES, PretrainConfig, RunConfig, TrainConfig
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
 from sentiment.model.language_model import LanguageModel
+from sentiment.model.ngrams import lead_somewhere
 from sentiment.text.tokenizer import parse_tokenizer, vocabulary_size
 from sentiment.training.folder import (
     MANIFEST,
@@ -216,6 +217,12 @@ def read_checkpoint(manifest: Manifest) -> Saved:
                 f"{folder / 'model.safetensors'}: {name} holds NaN or infinity; "
                 "use another checkpoint"
             )
+    keys_OS = weights.get("ngrams.keys_OS")
+    if keys_OS is not None and not lead_somewhere(keys_OS, vocabulary_size(tokenizer)):
+        raise UserError(
+            f"{folder / 'model.safetensors'}: ngrams.keys_OS holds n-grams that there cannot be; "
+            "use another checkpoint"
+        )
     if isinstance(config, TrainConfig):
         return Checkpoint(folder, tokenizer, weights, metrics, config)
     return Pretrained(folder, tokenizer, weights, metrics, config)

@@ -61,7 +61,12 @@ def ngrams_of(source: Saved) -> NGramFeatures | None:
 
 def prior_sha256(prior: NGramFeatures | None) -> str:
     """Hash of what another run says of n-grams; empty where it says nothing."""
-    return "" if prior is None else hashlib.sha256(prior.features_OSC.numpy().tobytes()).hexdigest()
+    if prior is None:
+        return ""
+    hashed = hashlib.sha256()
+    for table in prior.buffers():
+        hashed.update(table.numpy().tobytes())
+    return hashed.hexdigest()
 
 
 def freeze(model: Classifier, parts: list[Part]) -> None:

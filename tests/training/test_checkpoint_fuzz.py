@@ -20,6 +20,7 @@ from safetensors.numpy import load, save
 
 from sentiment import SentimentPredictor
 from sentiment.errors import UserError
+from sentiment.model.ngrams import NO_NGRAM
 from sentiment.training.checkpoint import FILES
 from sentiment.training.folder import MANIFEST, describe
 from sentiment.training.predictor import Prediction
@@ -134,3 +135,27 @@ def test_weights_that_are_no_numbers_are_refused(folder: Path) -> None:
         weights["output.bias"] = np.full_like(weights["output.bias"], value)
         with pytest.raises(UserError, match=r"output\.bias holds NaN or infinity"):
             predict_with(folder, "model.safetensors", save(weights))
+
+
+def test_ngrams_that_there_cannot_be_are_refused(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "best", PROBE[:1], "model.ngrams=2", "model.ngrams_size=3")
+    whole = load((folder / "model.safetensors").read_bytes())
+    none, size = (
+        NO_NGRAM,
+        len(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]),
+    )
+    for single, pairs, accepted in (
+        ([1, 2, none], [0, 2 * size - 1, none], True),
+        ([1, 2, none], [0, 2 * size, none], False),
+        ([2, 1, none], [0, 1, none], False),
+        ([1, size, none], [0, 1, none], False),
+        ([-1, 1, none], [0, 1, none], False),
+        ([1, none, 2], [0, 1, none], False),
+        ([none] * 3, [0, none, none], False),
+    ):
+        content = save(whole | {"ngrams.keys_OS": np.array([single, pairs])})
+        if accepted:
+            assert len(predict_with(folder, "model.safetensors", content)) == len(PROBE)
+            continue
+        with pytest.raises(UserError, match=r"ngrams\.keys_OS holds n-grams that there cannot be"):
+            predict_with(folder, "model.safetensors", content)
