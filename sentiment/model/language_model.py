@@ -1,7 +1,7 @@
 """Two language models in one encoder: each direction predicts the token that it has not read yet.
 
 Shapes: T time, B batch, E width of a word vector, H hidden size of one direction, V vocabulary,
-M predicted tokens of a batch, K sampled tokens.
+M predicted tokens of a batch, P of them at once, K sampled tokens.
 """
 
 from functools import partial
@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear, softplus
+from torch.nn.functional import linear, log_softmax, softplus
 
 from sentiment.config import EncoderConfig
 from sentiment.model.encoder import Encoder, SharedDropout, build_encoder
 
+AT_ONCE = 2048
+"""Predictions whose logits among a whole vocabulary are held at once."""
 IMPOSSIBLE = -1e30
 """Added to a logit; infinity would leave no gradient where nothing else is."""
 
@@ -92,8 +94,10 @@ class LanguageModel(nn.Module):
 
     def loss(self, predictions: Predictions) -> Tensor:
         """Mean cross entropy of the predictions among all tokens of the vocabulary."""
-        logits_MV = linear(predictions.states_ME, self.embedding.weight, self.bias_V)
-        return cross_entropy(logits_MV.float(), predictions.targets_M)
+        loss: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
+            *predictions, self.embedding.weight, self.bias_V, torch.is_grad_enabled()
+        )
+        return loss
 
     def sampled_loss(
         self, predictions: Predictions, sampled_K: Tensor, log_expected_V: Tensor
@@ -119,6 +123,53 @@ class LanguageModel(nn.Module):
         hit_M1 = (column_M1 >= 0).to(others_MK.dtype) * IMPOSSIBLE
         others_M = others_MK.scatter_add(1, column_M1.clamp(min=0), hit_M1).logsumexp(dim=1)
         return softplus(others_M - right_M).mean()
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Mean cross entropy, whose gradient is taken while the logits are at hand.
+
+    A logit for each prediction and token is most of what a step moves through a GPU's memory: so it
+    is written once, in the number format of the states, and becomes its gradient in that place. The
+    logits of a few predictions are there at once.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[no-untyped-def]
+        ctx,
+        states_ME: Tensor,
+        targets_M: Tensor,
+        weight_VE: Tensor,
+        bias_V: Tensor,
+        learns: bool,
+    ) -> Tensor:
+        like = states_ME.dtype
+        loss = states_ME.new_zeros((), dtype=torch.float32)
+        gradients = [torch.zeros_like(t) for t in (states_ME, weight_VE, bias_V) if learns]
+        with torch.autocast(states_ME.device.type, enabled=False):
+            weight_VE, bias_V = weight_VE.to(like), bias_V.to(like)
+            for start in range(0, len(targets_M), AT_ONCE):
+                part = slice(start, start + AT_ONCE)
+                target_P1 = targets_M[part].unsqueeze(1)
+                logit_PV = linear(states_ME[part], weight_VE, bias_V)
+                log_PV = log_softmax(logit_PV, dim=1, dtype=torch.float32)
+                right_P1 = log_PV.gather(1, target_P1)
+                loss -= right_P1.sum()
+                if not learns:
+                    continue
+                slope_PV = torch.exp(log_PV, out=logit_PV)
+                slope_PV.scatter_(1, target_P1, right_P1.expm1().to(like))
+                of_states_ME, of_weight_VE, of_bias_V = gradients
+                of_states_ME[part] = slope_PV @ weight_VE
+                of_weight_VE += slope_PV.T @ states_ME[part]
+                of_bias_V += slope_PV.sum(dim=0, dtype=torch.float32)
+        ctx.save_for_backward(*gradients)
+        return loss / len(targets_M)
+
+    @staticmethod
+    def backward(ctx, slope: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
+        of_states_ME, of_weight_VE, of_bias_V = ctx.saved_tensors
+        slope = slope / len(of_states_ME)
+        return of_states_ME * slope, None, of_weight_VE * slope, of_bias_V * slope, None
 
 
 def separate_directions(encoder: Encoder) -> None:

@@ -21,7 +21,7 @@ HELD_OUT = 500
 """Texts that perplexity is computed of, at most: some 130,000 tokens of IMDB."""
 POWER = 0.75
 """Of a token's count: so often is it sampled (Mikolov et al., 2013)."""
-BATCH_SIZE, MAX_TOKENS, MAX_PREDICTIONS = 32, 16_384, 2048
+BATCH_SIZE, MAX_TOKENS = 32, 16_384
 
 
 class Language:
@@ -87,11 +87,10 @@ class Language:
         with torch.inference_mode(), self._runtime.autocast():
             for batch in batches:
                 predicted = self.model(*self._pad(self.held_out, batch))
+                number = len(predicted[0].targets_M)
                 for direction, predictions in enumerate(predicted):
-                    for part in _parts(predictions):
-                        number = len(part.targets_M)
-                        sums[1 + direction] += self.model.loss(part) * number
-                sums[0] += len(predicted[0].targets_M)
+                    sums[1 + direction] += self.model.loss(predictions) * number
+                sums[0] += number
         number, *totals = self._runtime.processes.sum(sums).tolist()
         losses = [total / number if number else math.nan for total in totals]
         perplexities = {
@@ -119,9 +118,3 @@ class Language:
             self.model.sampled_loss(predictions, sampled_K, self._log_expected_V)
             for predictions in predicted
         ]
-
-
-def _parts(predictions: Predictions) -> list[Predictions]:
-    """So few at once that their logits among a whole vocabulary take little memory."""
-    states, targets = (torch.split(tensor, MAX_PREDICTIONS) for tensor in predictions)
-    return [Predictions(*part) for part in zip(states, targets, strict=True)]

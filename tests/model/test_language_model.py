@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from sentiment import cli
 from sentiment.config import Cell, EncoderConfig, Kernel, PretrainConfig
+from sentiment.model import language_model
 from sentiment.model.kernel import load_kernel
 from sentiment.model.language_model import LanguageModel, Predictions
 
@@ -112,12 +113,50 @@ def test_the_compiled_kernel_computes_the_same() -> None:
         torch.testing.assert_close(plain, compiled, rtol=1e-4, atol=1e-6)
 
 
-def test_the_loss_is_that_of_a_softmax_over_the_vocabulary() -> None:
+@settings(deadline=None, max_examples=25)
+@given(count=st.integers(1, 9), at_once=st.integers(1, 10), scale=st.sampled_from([1.0, 20.0]))
+def test_the_loss_and_its_gradients_are_those_of_a_softmax_over_the_vocabulary(
+    count: int, at_once: int, scale: float
+) -> None:
     model = make_model()
-    predictions, _ = predict(model, *batch([7, 4]))
-    logits_MV = predictions.states_ME @ model.embedding.weight.T + model.bias_V
-    expected = cross_entropy(logits_MV, predictions.targets_M)
-    torch.testing.assert_close(model.loss(predictions), expected)
+    nn.init.normal_(model.bias_V, std=scale)
+    targets_M = torch.randint(0, VOCABULARY, (count,))
+    losses, gradients = [], []
+    states = torch.randn(count, 3) * scale
+    for ours in (True, False):
+        states_ME = states.clone().requires_grad_()
+        if ours:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(language_model, "AT_ONCE", at_once)
+                loss = model.loss(Predictions(states_ME, targets_M))
+                with torch.inference_mode():
+                    assert model.loss(Predictions(states_ME, targets_M)) == loss
+        else:
+            logits_MV = states_ME @ model.embedding.weight.T + model.bias_V
+            loss = cross_entropy(logits_MV, targets_M)
+        model.zero_grad()
+        (3 * loss).backward()
+        losses.append(loss.detach())
+        gradients.append([states_ME.grad, model.embedding.weight.grad, model.bias_V.grad])
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-5)
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_in_bfloat16_the_loss_keeps_what_that_format_can_hold() -> None:
+    model = make_model()
+    states_ME, targets_M = torch.randn(500, 3), torch.randint(0, VOCABULARY, (500,))
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model.zero_grad()
+        loss = model.loss(Predictions(states_ME.to(dtype), targets_M))
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert model.embedding.weight.grad is not None
+        found.append((loss.detach(), model.embedding.weight.grad))
+    (exact, exact_VE), (rounded, rounded_VE) = found
+    assert rounded.dtype == rounded_VE.dtype == torch.float32
+    assert rounded.item() == pytest.approx(exact.item(), rel=1e-2)
+    assert (rounded_VE - exact_VE).norm() < 1e-2 * exact_VE.norm()
 
 
 def test_sampled_by_hand() -> None:
