@@ -116,11 +116,11 @@ class LanguageModel(nn.Module):
         states_ME, targets_M = predictions
         offset_V = self.bias_V - log_expected_V
         right_M = (states_ME * self.embedding(targets_M)).sum(1) + offset_V[targets_M]
-        others_MK = linear(states_ME, self.embedding(sampled_K), offset_V[sampled_K])
+        others_MK = linear(states_ME, self.embedding(sampled_K), offset_V[sampled_K]).float()
         column_V = torch.full_like(offset_V, -1, dtype=torch.int64)
         column_V[sampled_K] = torch.arange(len(sampled_K), device=sampled_K.device)
         column_M1 = column_V[targets_M].unsqueeze(1)
-        hit_M1 = (column_M1 >= 0).to(others_MK.dtype) * IMPOSSIBLE
+        hit_M1 = (column_M1 >= 0).float() * IMPOSSIBLE
         others_M = others_MK.scatter_add(1, column_M1.clamp(min=0), hit_M1).logsumexp(dim=1)
         return softplus(others_M - right_M).mean()
 
