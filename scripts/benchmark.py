@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 from benchmarks import commands, encoding, inference, memory, report, training
 from benchmarks.sides import Benchmark, Figures, SkippedError
 from sentiment import cli
-from sentiment.config import TrainConfig
+from sentiment.config import Device, RuntimeConfig, TrainConfig
 from sentiment.errors import UserError
 from sentiment.training.runtime import describe_environment, prepare
 
@@ -112,6 +112,20 @@ def compare(name: str, count: int, rounds: int, given: list[str]) -> dict[str, A
     }
 
 
+def check_device(name: str, config: RuntimeConfig) -> None:
+    """See that the benchmark can measure the device that is asked for.
+
+    Raises:
+        UserError: it cannot, or there is none.
+    """
+    if config.device is Device.cpu:
+        return
+    if config.device is Device.auto or name != "training":
+        expected = "cpu or cuda" if name == "training" else "cpu"
+        raise UserError(f"runtime.device is {config.device.value}: {name} measures {expected}")
+    prepare(config)
+
+
 def parse() -> argparse.Namespace:
     """Read the command line.
 
@@ -161,7 +175,7 @@ def main() -> None:
                 found = str(reason)
             print(json.dumps(found))
             return
-        cli.compose_train([*BASE, *given])
+        check_device(arguments.benchmark, cli.compose_train([*BASE, *given]).runtime)
     except UserError as error:
         print(f"error: {cli.explain(error, TrainConfig)}", file=sys.stderr)
         sys.exit(2)

@@ -150,6 +150,12 @@ def test_peak_memory_is_the_command_s_own_not_that_of_this_process() -> None:
         (["training", "--output", "nowhere/x.json"], "there is no folder nowhere"),
         (["training", "model.droput=0"], "unknown setting model.droput, expected perhaps"),
         (["training", "dada=sample"], "dada"),
+        (["training", "runtime.device=auto"], "training measures cpu or cuda"),
+        (["inference", "runtime.device=cuda"], "inference measures cpu"),
+        pytest.param(
+            *(["training", "runtime.device=cuda"], "torch finds no GPU here"),
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
     ],
 )
 def test_a_mistake_costs_one_line(
