@@ -86,9 +86,9 @@ def bidirectional_layer(
     if int(lengths_B.max()) > len(x_TBE):
         raise ValueError(f"a length of {int(lengths_B.max())} in a batch of {len(x_TBE)} steps")
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x_TBE.dtype
-    tensors = [tensor.to(dtype) for tensor in (x_TBE, w_DGE, w_DGH, bias_DG)]
+    tensors = [tensor.to(dtype) for tensor in (x_TBE, w_DGE, w_DGH)]
     out_TBH: Tensor = _Layer.apply(  # type: ignore[no-untyped-call]
-        lengths_B.contiguous(), *tensors
+        lengths_B.contiguous(), *tensors, bias_DG.float()
     )
     return out_TBH
 
@@ -103,12 +103,13 @@ class _Layer(torch.autograd.Function):
         (T, B, _), (D, G, H) = x_TBE.shape, w_DGH.shape
         learns = any(ctx.needs_input_grad)
         gates_DNG = x_TBE.new_empty(D, T * B, G)
-        for gates_NG, w_GE, bias_G in zip(gates_DNG, w_DGE, bias_DG, strict=True):
-            torch.addmm(bias_G, x_TBE.flatten(0, 1), w_GE.T, out=gates_NG)
+        for gates_NG, w_GE in zip(gates_DNG, w_DGE, strict=True):
+            torch.mm(x_TBE.flatten(0, 1), w_GE.T, out=gates_NG)
         out_TBH = x_TBE.new_empty(T, B, D * H)
         cells = x_TBE.new_empty(D, T if learns else 1, B, H, dtype=torch.float32)
         w_DHG = w_DGH.transpose(1, 2).contiguous()
-        _call("forward", (gates_DNG, w_DHG, out_TBH, cells, lengths_B), (T, B, H), learns)
+        tensors = (gates_DNG, w_DHG, bias_DG.contiguous(), out_TBH, cells, lengths_B)
+        _call("forward", tensors, (T, B, H, learns))
         if learns:
             ctx.save_for_backward(lengths_B, x_TBE, w_DGE, w_DGH, out_TBH, cells)
             ctx.gates_DNG = gates_DNG
@@ -122,25 +123,40 @@ class _Layer(torch.autograd.Function):
         gates_DNG, ctx.gates_DNG = ctx.gates_DNG, None
         if gates_DNG is None:
             raise RuntimeError("the compiled LSTM layer can be differentiated only once")
-        (T, B, _), H = x_TBE.shape, w_DGH.shape[2]
+        (T, B, E), H = x_TBE.shape, w_DGH.shape[2]
         tensors = (gates_DNG, w_DGH.contiguous(), gradient_TBH.contiguous(), cells, lengths_B)
         _call("backward", tensors, (T, B, H))
-        right_NG, left_NG = gates_DNG
-        x_NE, x_gradient_TBE = x_TBE.flatten(0, 1), None
+        (right_NG, left_NG), x_gradient_TBE = gates_DNG, None
         if ctx.needs_input_grad[1]:
             x_gradient_TBE = (right_NG @ w_DGE[0]).addmm_(left_NG, w_DGE[1]).view_as(x_TBE)
+        # One product for all gradients of a direction. We transpose its operands ourselves: oneDNN
+        # multiplies a transposed bfloat16 matrix at half of its rate.
+        operands_KN = x_TBE.new_empty(E + H + 1, T * B)
+        gradients_DKG = x_TBE.new_empty(2, E + H + 1, 4 * H)
+        x_EN, h_HN, one_1N = operands_KN.split((E, H, 1))
+        _transpose(x_TBE.flatten(0, 1), x_EN)
+        one_1N.fill_(1)
         # A state takes part in the next step of its direction; the first step has none before it.
-        before_MH, after_MH = out_TBH[:-1, :, :H].flatten(0, 1), out_TBH[1:, :, H:].flatten(0, 1)
-        recurrent = right_NG[B:].T @ before_MH, left_NG[: len(left_NG) - B].T @ after_MH
-        inputs = right_NG.T @ x_NE, left_NG.T @ x_NE
-        return None, x_gradient_TBE, torch.stack(inputs), torch.stack(recurrent), gates_DNG.sum(1)
+        _transpose(out_TBH[:-1, :, :H].flatten(0, 1), h_HN[:, B:])
+        h_HN[:, :B] = 0
+        torch.mm(operands_KN, right_NG, out=gradients_DKG[0])
+        _transpose(out_TBH[1:, :, H:].flatten(0, 1), h_HN[:, :-B])
+        h_HN[:, -B:] = 0
+        torch.mm(operands_KN, left_NG, out=gradients_DKG[1])
+        inputs_DEG, recurrent_DHG, bias_D1G = gradients_DKG.split((E, H, 1), dim=1)
+        weights = inputs_DEG.transpose(1, 2), recurrent_DHG.transpose(1, 2)
+        return None, x_gradient_TBE, *weights, bias_D1G.squeeze(1).float()
 
 
-def _call(name: str, tensors: tuple[Tensor, ...], sizes: tuple[int, ...], *flags: bool) -> None:
+def _transpose(x_NE: Tensor, out_EN: Tensor) -> None:
+    _call("transpose", (x_NE, out_EN), (*x_NE.shape, x_NE.stride(0), out_EN.stride(0)))
+
+
+def _call(name: str, tensors: tuple[Tensor, ...], sizes: tuple[int, ...]) -> None:
     dtype = str(tensors[0].dtype).removeprefix("torch.")
     function = getattr(_library, f"lstm_{name}_{dtype}")
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-    function(*pointers, *map(ctypes.c_int64, sizes), *map(int, flags), torch.get_num_threads())
+    function(*pointers, *map(ctypes.c_int64, sizes), torch.get_num_threads())
 
 
 def _built(cache_dir: Path) -> Path:
