@@ -134,7 +134,7 @@ class _Layer(torch.autograd.Function):
         operands_KN = x_TBE.new_empty(E + H + 1, T * B)
         gradients_DKG = x_TBE.new_empty(2, E + H + 1, 4 * H)
         x_EN, h_HN, one_1N = operands_KN.split((E, H, 1))
-        _transpose(x_TBE.flatten(0, 1), x_EN)
+        _transpose(x_TBE.flatten(0, 1).contiguous(), x_EN)
         one_1N.fill_(1)
         # A state takes part in the next step of its direction; the first step has none before it.
         _transpose(out_TBH[:-1, :, :H].flatten(0, 1), h_HN[:, B:])

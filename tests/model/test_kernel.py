@@ -164,6 +164,17 @@ def test_a_length_beyond_the_batch_is_refused() -> None:
         bidirectional_layer(x_TBE, torch.tensor([3, 4]), *weights)
 
 
+def test_inputs_may_be_laid_out_in_any_way() -> None:
+    x_TBE, *weights = layer_arguments()
+    turned_TBE = x_TBE.detach().permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    gradients = [
+        torch.autograd.grad(bidirectional_layer(x, torch.tensor([3, 3]), *weights).sum(), weights)
+        for x in (x_TBE, turned_TBE)
+    ]
+    for expected, found in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 def test_lengths_may_be_laid_out_in_any_way() -> None:
     x_TBE, *weights = layer_arguments()
     expected = bidirectional_layer(x_TBE, torch.tensor([3, 3]), *weights)
