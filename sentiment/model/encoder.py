@@ -134,7 +134,8 @@ class Encoder(nn.Module):
         time, size = x_TBE.shape[0], self.hidden_size
         is_bilstm = self.cell is Cell.lstm and self.bidirectional
         compiled = is_bilstm and kernel.can_run(x_TBE, size)
-        index_N = reversal_index(lengths_B, time) if self.bidirectional else None
+        reverses = self.bidirectional and not compiled
+        index_N = reversal_index(lengths_B, time) if reverses else None
         for layer, directions in enumerate(zip(*self.directions.values(), strict=True)):
             if layer > 0:
                 x_TBE = self.dropout(x_TBE)
@@ -150,11 +151,12 @@ class Encoder(nn.Module):
         if not compiled:
             time_T11 = torch.arange(time, device=lengths_B.device)[:, None, None]
             x_TBE = x_TBE.masked_fill(time_T11 >= lengths_B[:, None], 0)
-        columns_B = torch.arange(lengths_B.shape[0], device=lengths_B.device)
-        final_BH = x_TBE[lengths_B - 1, columns_B, :size]
-        if self.bidirectional:
-            final_BH = torch.cat([final_BH, x_TBE[0, :, size:]], dim=1)
-        return x_TBE, final_BH
+        columns_1B = torch.arange(lengths_B.shape[0], device=lengths_B.device)[None]
+        directions_D1 = torch.arange(len(self.directions), device=lengths_B.device)[:, None]
+        last_DB = torch.where(directions_D1 == 0, lengths_B - 1, 0)
+        # Looked up together, which leaves one gradient of all outputs to fill in.
+        final_DBH = x_TBE.reshape(*x_TBE.shape[:2], -1, size)[last_DB, columns_1B, directions_D1]
+        return x_TBE, final_DBH.transpose(0, 1).flatten(1)
 
 
 def build_encoder(input_size: int, config: EncoderConfig) -> Encoder:

@@ -26,10 +26,10 @@ from sentiment.errors import UserError
 log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("lstm.cpp")
-OPTIMISATION = ("-O3", "-march=native", "-mprefer-vector-width=512")
-ARITHMETIC = ("-fno-math-errno", "-fno-trapping-math")  # without them loops are not vectorised
-OPTIONS = ("-std=c++20", "-fopenmp", "-fPIC", "-shared", *OPTIMISATION, *ARITHMETIC)
+OPTIONS = ("-std=c++20", "-fopenmp", "-fPIC", "-shared", "-O3", "-march=native")
 DTYPES = (torch.float32, torch.bfloat16)
+CACHED = 1 << 20
+"""Bytes of a direction's weights that each step can read without waiting for a core's cache."""
 
 _library: ctypes.CDLL | None = None
 
@@ -94,22 +94,28 @@ def bidirectional_layer(
 
 
 class _Layer(torch.autograd.Function):
-    """Products of all time steps at once around the recurrence, which is the library's."""
+    """The recurrence is the library's; products of all time steps at once are PyTorch's."""
 
     @staticmethod
     def forward(
         ctx: Any, lengths_B: Tensor, x_TBE: Tensor, w_DGE: Tensor, w_DGH: Tensor, bias_DG: Tensor
     ) -> Tensor:
-        (T, B, _), (D, G, H) = x_TBE.shape, w_DGH.shape
+        (T, B, E), (D, G, H) = x_TBE.shape, w_DGH.shape
         learns = any(ctx.needs_input_grad)
-        gates_DNG = x_TBE.new_empty(D, T * B, G)
-        for gates_NG, w_GE in zip(gates_DNG, w_DGE, strict=True):
-            torch.mm(x_TBE.flatten(0, 1), w_GE.T, out=gates_NG)
         out_TBH = x_TBE.new_empty(T, B, D * H)
         cells = x_TBE.new_empty(D, T if learns else 1, B, H, dtype=torch.float32)
-        w_DHG = w_DGH.transpose(1, 2).contiguous()
-        tensors = (gates_DNG, w_DHG, bias_DG.contiguous(), out_TBH, cells, lengths_B)
-        _call("forward", tensors, (T, B, H, learns))
+        # A step multiplies its input along with its state, or finds its product done.
+        ahead = (E + H) * G * x_TBE.element_size() > CACHED
+        gates_DNG = x_TBE.new_empty(D, T * B if learns or ahead else 0, G)
+        if ahead:
+            for gates_NG, w_GE in zip(gates_DNG, w_DGE, strict=True):
+                torch.mm(x_TBE.flatten(0, 1), w_GE.T, out=gates_NG)
+        w_DGK = w_DGH if ahead else torch.cat([w_DGE, w_DGH], dim=2)
+        # Matrix units take 32 rows of weights at once; a panel has the gates of 16 units.
+        w_DGK = torch.nn.functional.pad(w_DGK, (0, -w_DGK.shape[2] % 32))
+        w_DKG = w_DGK.view(D, 4, H // 16, 16, -1).permute(0, 4, 2, 1, 3).contiguous()
+        tensors = (gates_DNG, w_DKG, bias_DG.contiguous(), out_TBH, cells, lengths_B)
+        _call("forward", (x_TBE.contiguous(), *tensors), (T, B, 0 if ahead else E, H, learns))
         if learns:
             ctx.save_for_backward(lengths_B, x_TBE, w_DGE, w_DGH, out_TBH, cells)
             ctx.gates_DNG = gates_DNG

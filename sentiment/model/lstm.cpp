@@ -2,7 +2,7 @@
 //
 // Rows of a batch do not depend on each other, so a thread takes a block of rows of one direction
 // through all time steps without waiting for another. A step of a block is a small product with the
-// recurrent weights, which stay in the thread's own cache, and one pass over its sums. Both
+// weights, which stay in the thread's own cache, and one pass over its sums. Both
 // directions meet a review's tokens where they stand: the right-to-left one begins at the longest
 // row's end, and a row joins in at its own last token.
 //
@@ -11,13 +11,16 @@
 
 #include <ATen/native/CPUBlas.h>
 #include <fbgemm/Utils.h>
+#include <immintrin.h>
 
 #include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <numeric>
 #include <type_traits>
+#include <utility>
 
 namespace {
 
@@ -26,103 +29,97 @@ namespace blas = at::native::cpublas;
 
 constexpr int64_t ROWS = 32;   // of a block: as many as fill the matrix units of a core
 constexpr int64_t WIDTH = 64;  // most columns of a panel: what oneDNN packs at once
+constexpr int64_t UNITS = 16;  // whose four gates are such a panel
 
-int64_t panel_width(int64_t hidden) {
-  for (int64_t width : {WIDTH, int64_t(48), int64_t(32), int64_t(16)})
-    if (hidden % width == 0) return width;
-  return 0;
+#ifdef __AVX512F__
+using Floats = __m512;  // below, limits come first, which keeps what is no number
+inline Floats clamp(Floats x, float most) { return _mm512_max_ps(Floats{} - most, _mm512_min_ps(Floats{} + most, x)); }
+inline Floats fraction(Floats x) { return _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF); }
+inline Floats scale(Floats p, Floats y) { return _mm512_scalef_ps(p, y); }  // p times 2^floor(y)
+inline Floats reciprocal(Floats x) {  // of a finite x; faster than a division
+  const Floats guess = _mm512_rcp14_ps(x);
+  return guess * (2.f - x * guess);  // Newton's step doubles its 14 bits
+}
+#else
+using Floats = __m256;
+inline Floats clamp(Floats x, float most) { return _mm256_max_ps(Floats{} - most, _mm256_min_ps(Floats{} + most, x)); }
+inline Floats fraction(Floats x) { return x - _mm256_floor_ps(x); }
+inline Floats scale(Floats p, Floats y) {
+  return p * std::bit_cast<Floats>((std::bit_cast<__v8su>(_mm256_cvtps_epi32(_mm256_floor_ps(y))) + 127) << 23);
+}
+inline Floats reciprocal(Floats x) { return 1.f / x; }
+#endif
+constexpr int64_t LANES = sizeof(Floats) / sizeof(float);
+using Unaligned [[gnu::vector_size(LANES * 4), gnu::aligned(4), gnu::may_alias]] = float;
+using Bits [[gnu::vector_size(LANES * 4)]] = uint32_t;
+using Halves [[gnu::vector_size(LANES * 2), gnu::aligned(2), gnu::may_alias]] = uint16_t;
+
+inline Floats load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
+inline Floats load(const BFloat16* from) {
+  return std::bit_cast<Floats>(__builtin_convertvector(*reinterpret_cast<const Halves*>(from), Bits) << 16);
+}
+inline void store(Floats values, float* to) { *reinterpret_cast<Unaligned*>(to) = values; }
+inline void store(Floats values, BFloat16* to) {  // to nearest, ties to even
+#ifdef __AVX512BF16__
+  *reinterpret_cast<Halves*>(to) = std::bit_cast<Halves>(_mm512_cvtneps_pbh(values));
+#else
+  const auto bits = std::bit_cast<Bits>(values);
+  *reinterpret_cast<Halves*>(to) = __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, Halves);
+#endif
 }
 
-inline float to_float(float value) { return value; }
-inline float to_float(BFloat16 value) { return std::bit_cast<float>(uint32_t(value.x) << 16); }
-inline void store(float value, float& to) { to = value; }
-inline void store(float value, BFloat16& to) {  // to nearest, ties to even
-  const auto bits = std::bit_cast<uint32_t>(value);
-  to.x = uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-// 2^(x * scale), the exponent kept within 64 of 0; not a number for an x that is infinite or none.
-// Sigmoids of it are within 1.1e-7, tangents within 2.1e-7. It is clamped as integers, signed above
-// and unsigned below: one instruction each, of floats, which keep what is no number, several.
-inline float power_of_two(float x, float scale) {
-  constexpr float whole = 0x1.8p23f + 127.f;  // to add it rounds to an integer, and its exponent
-  constexpr auto most = std::bit_cast<int32_t>(64.f);
-  constexpr auto least = std::bit_cast<uint32_t>(-64.f);
-  const int32_t bits = std::min(std::bit_cast<int32_t>(x * scale), most);
-  const float y = std::bit_cast<float>(std::min(uint32_t(bits), least));
-  const float shifted = y + whole, rest = y - (shifted - whole);
-  float p = 1.33908634e-3f;  // through six Chebyshev points of [-1/2, 1/2]
-  p = p * rest + 9.67603182e-3f;
-  p = p * rest + 5.55035711e-2f;
-  p = p * rest + 2.40221075e-1f;
-  p = p * rest + 6.93147188e-1f;
-  p = p * rest + 1.f;
-  return p * std::bit_cast<float>(std::bit_cast<int32_t>(shifted) << 23) + 0.f * x;
+// 2^y, y kept within 64 of 0, by a polynomial for [0, 1] whose relative error is at most 7.5e-8.
+inline Floats power_of_two(Floats y) {
+  y = clamp(y, 64.f);
+  const Floats x = fraction(y);
+  const Floats p = ((1.87757297e-3f * x + 8.98933864e-3f) * x + 5.58263303e-2f) * x + 2.40153607e-1f;
+  return scale((p * x + 6.93153076e-1f) * x + 0.999999925f, y);
 }
 constexpr float LOG2_E = 1.44269504f;
-inline float sigmoid(float x) { return 1.f / (1.f + power_of_two(x, -LOG2_E)); }
-inline float hyperbolic_tangent(float x) { return 2.f / (1.f + power_of_two(x, -2.f * LOG2_E)) - 1.f; }
+inline Floats sigmoid(Floats x) { return reciprocal(1.f + power_of_two(x * -LOG2_E)); }
+inline Floats hyperbolic_tangent(Floats x) { return 2.f * reciprocal(1.f + power_of_two(x * (-2.f * LOG2_E))) - 1.f; }
 
 // Weights of both directions, [D, K, N] row-major, cut into panels of `width` columns and laid out
 // as the product wants them. Where the processor does not multiply bfloat16, they are widened.
 template <typename scalar>
 class Panels {
  public:
+  const int64_t K, N, width;
+
   Panels(const scalar* weights, int64_t K, int64_t N, int64_t width)
-      : K(K), N(N), width(width), values(static_cast<float*>(std::aligned_alloc(64, 2 * K * N * sizeof(float)))) {
+      : K(K), N(N), width(width), values(std::aligned_alloc(64, 2 * K * N * sizeof(float)), std::free) {
     for (int64_t d = 0; d < 2; d++)
       for (int64_t column = 0; column < N; column += width) {
         const scalar* from = weights + d * K * N + column;
-        if constexpr (std::is_same_v<scalar, BFloat16>)
-          if (native()) {
-            blas::pack(K, width, N, width, at::kBFloat16, at::kBFloat16, from, panel<BFloat16>(d, column));
-            continue;
-          }
-        float* to = panel<float>(d, column);
-        for (int64_t k = 0; k < K; k++)
-          for (int64_t j = 0; j < width; j++) to[k * width + j] = to_float(from[k * N + j]);
+        if (native)
+          blas::pack(K, width, N, width, at::kBFloat16, at::kBFloat16, from, panel<scalar>(d, column));
+        else
+          for (int64_t k = 0; k < K; k++) std::copy_n(from + k * N, width, panel<float>(d, column) + k * width);
       }
   }
 
-  // sums_RC = rows_RK (each `stride` after the one before) times C columns, from `column` on.
+  // sums, rows of C, = rows of K (each `stride` after the one before) times the panel at `column`.
   void multiply(int64_t rows, const scalar* a, int64_t stride, int64_t d, int64_t column, int64_t C,
                 float* sums) const {
-    if constexpr (std::is_same_v<scalar, BFloat16>) {
-      if (!native()) {
-        auto wide = std::make_unique<float[]>(rows * K);
-        for (int64_t r = 0; r < rows; r++)
-          for (int64_t k = 0; k < K; k++) wide[r * K + k] = to_float(a[r * stride + k]);
-        multiply_as<float>(rows, wide.get(), K, d, column, C, sums, false);
-        return;
-      }
+    if (native || std::is_same_v<scalar, float>) {
+      blas::brgemm(rows, width, K, stride, width, C, false, a, panel<scalar>(d, column), sums, native);
+      return;
     }
-    multiply_as<scalar>(rows, a, stride, d, column, C, sums, native());
+    const auto wide = std::make_unique<float[]>(rows * K);
+    for (int64_t r = 0; r < rows; r++) std::copy_n(a + r * stride, K, wide.get() + r * K);
+    blas::brgemm(rows, width, K, K, width, C, false, wide.get(), panel<float>(d, column), sums, false);
   }
 
-  // A thread gives the matrix units back when it has done its last product.
-  static void release() { blas::brgemm_release(native()); }
+  static void release() { blas::brgemm_release(native); }  // by a thread that has done its last product
 
  private:
-  struct Free { void operator()(float* memory) const { std::free(memory); } };
-
-  static bool native() {
-    static const bool could = std::is_same_v<scalar, BFloat16> && blas::could_pack(at::kBFloat16) &&
-                              __builtin_cpu_supports("avx512bf16");
-    return could;
-  }
-  template <typename stored>
-  void multiply_as(int64_t rows, const stored* a, int64_t stride, int64_t d, int64_t column, int64_t C, float* sums,
-                   bool packed) const {
-    for (int64_t c = 0; c < C; c += width)
-      blas::brgemm(rows, width, K, stride, width, C, false, a, panel<stored>(d, column + c), sums + c, packed);
-  }
+  static inline const bool native = std::is_same_v<scalar, BFloat16> && blas::could_pack(at::kBFloat16) &&
+                                    __builtin_cpu_supports("avx512bf16");
   template <typename stored>
   stored* panel(int64_t d, int64_t column) const {
-    return reinterpret_cast<stored*>(values.get()) + (d * N + column) * K;
+    return static_cast<stored*>(values.get()) + (d * N + column) * K;
   }
-
-  int64_t K, N, width;
-  std::unique_ptr<float, Free> values;
+  std::unique_ptr<void, decltype(&std::free)> values;
 };
 
 // Where a block of rows of one direction lies in the tensors.
@@ -159,7 +156,7 @@ template <typename scalar, typename Work>
 void for_each_block(const Layer<scalar>& layer, int threads, Work work) {
   const int64_t units = 2 * layer.B, rows = std::clamp<int64_t>((units + threads - 1) / threads, 1, ROWS);
   const int64_t blocks = (layer.B + rows - 1) / rows;
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(threads) firstprivate(work)
   {
 #pragma omp for schedule(dynamic) nowait
     for (int64_t unit = 0; unit < 2 * blocks; unit++) {
@@ -170,47 +167,56 @@ void for_each_block(const Layer<scalar>& layer, int threads, Work work) {
   }
 }
 
+// A step multiplies rows of K = E + H numbers, its input and the state before it, with the weights of
+// both, whose columns come as panels, [D, K, H / UNITS, 4, UNITS].
 template <typename scalar>
-void forward(const Layer<scalar>& layer, const scalar* weights, const float* bias, bool keep_gates, int threads) {
-  const int64_t H = layer.H, width = panel_width(H);
-  const Panels<scalar> panels(weights, H, 4 * H, width);
-  for_each_block(layer, threads, [&](int64_t d, int64_t first, int64_t rows, int64_t longest) {
-    alignas(64) float sums[4][ROWS * WIDTH] = {};
-    const auto zeros = std::make_unique<float[]>(H);
+void forward(const Layer<scalar>& layer, const scalar* x, int64_t E, const scalar* weights, const float* bias,
+             bool keep_gates, int threads) {
+  const int64_t H = layer.H, K = (E + H + 31) / 32 * 32;
+  const Panels<scalar> panels(weights, K, 4 * H, WIDTH);
+  for_each_block(layer, threads, [=, &panels](int64_t d, int64_t first, int64_t rows, int64_t longest) {
+    alignas(64) float sums[WIDTH / UNITS][ROWS][4][UNITS];
+    float opened[WIDTH], zeros[WIDTH] = {};
+    auto given = std::make_unique<scalar[]>(rows * K), following = std::make_unique<scalar[]>(rows * K);
     for (int64_t step = 0; step < longest; step++) {
       const int64_t t = d ? longest - 1 - step : step, before = d ? t + 1 : t - 1, next = d ? t - 1 : t + 1;
-      for (int64_t column = 0; column < H; column += width) {
-        for (int64_t gate = 0; gate < 4 && step > 0; gate++)
-          panels.multiply(rows, layer.out_at(d, before, first), 2 * H, d, gate * H + column, width, sums[gate]);
+      for (int64_t r = 0; r < rows; r++) std::copy_n(x + (t * layer.B + first + r) * E, E, given.get() + r * K);
+      for (int64_t column = 0; column < H; column += WIDTH) {
+        const int64_t width = std::min(WIDTH, H - column);
+        for (int64_t k = 0; k < width; k += UNITS)
+          panels.multiply(rows, given.get(), K, d, 4 * (column + k), WIDTH, **sums[k / UNITS]);
         for (int64_t r = 0; r < rows; r++) {
           scalar* hidden = layer.out_at(d, t, first + r) + column;
+          scalar* state = following.get() + r * K + E + column;
           float* cell = layer.cells_at(d, t, first + r) + column;
           if (t >= layer.lengths[first + r]) {
             std::fill_n(hidden, width, scalar(0.f)), std::fill_n(cell, width, 0.f);
             continue;
           }
-          const float* last = step > 0 ? layer.cells_at(d, before, first + r) + column : zeros.get();
+          const float* last = step > 0 ? layer.cells_at(d, before, first + r) + column : zeros;
           scalar* gates = layer.gates_at(d, t, first + r) + column;
-          layer.prefetch(d, next, first + r, column, width);
-          const float *si = sums[0] + r * width, *sf = sums[1] + r * width;
-          const float *sg = sums[2] + r * width, *so = sums[3] + r * width;
-          const float* b = bias + d * 4 * H + column;
-#pragma omp simd
-          for (int64_t k = 0; k < width; k++) {
-            const float i = sigmoid(si[k] + b[k] + to_float(gates[k]));
-            const float f = sigmoid(sf[k] + b[H + k] + to_float(gates[H + k]));
-            const float g = hyperbolic_tangent(sg[k] + b[2 * H + k] + to_float(gates[2 * H + k]));
-            const float o = sigmoid(so[k] + b[3 * H + k] + to_float(gates[3 * H + k]));
-            const float c = f * last[k] + i * g;
-            cell[k] = c;
-            store(o * hyperbolic_tangent(c), hidden[k]);
+          if (keep_gates || E == 0) layer.prefetch(d, next, first + r, column, width);
+          for (int64_t k = 0; k < width; k += LANES) {
+            const auto sum = [&](int64_t gate) {
+              const float* b = bias + (4 * d + gate) * H + column;
+              const Floats own = load(sums[k / UNITS][r][gate] + k % UNITS) + load(b + k);
+              return E > 0 ? own : own + load(gates + gate * H + k);
+            };
+            const Floats i = sigmoid(sum(0)), f = sigmoid(sum(1)), g = hyperbolic_tangent(sum(2)), o = sigmoid(sum(3));
+            const Floats c = f * load(last + k) + i * g;
+            store(c, cell + k), store(o, opened + k);
             if (keep_gates) {
-              store(i, gates[k]), store(f, gates[H + k]);
-              store(g, gates[2 * H + k]), store(o, gates[3 * H + k]);
+              store(i, gates + k), store(f, gates + H + k);
+              store(g, gates + 2 * H + k), store(o, gates + 3 * H + k);
             }
+          }
+          for (int64_t k = 0; k < width; k += LANES) {  // by itself: does not wait for the cells
+            const Floats h = load(opened + k) * hyperbolic_tangent(load(cell + k));
+            store(h, hidden + k), store(h, state + k);
           }
         }
       }
+      std::swap(given, following);
     }
     for (int64_t t = longest; t < layer.T; t++)
       for (int64_t r = 0; r < rows; r++) std::fill_n(layer.out_at(d, t, first + r), H, scalar(0.f));
@@ -221,15 +227,16 @@ void forward(const Layer<scalar>& layer, const scalar* weights, const float* bia
 template <typename scalar>
 void backward(const Layer<scalar>& layer, const scalar* weights, int threads) {
   const int64_t H = layer.H, G = 4 * H;
-  const Panels<scalar> panels(weights, G, H, panel_width(H));
-  for_each_block(layer, threads, [&](int64_t d, int64_t first, int64_t rows, int64_t longest) {
+  const Panels<scalar> panels(weights, G, H, std::gcd(H, WIDTH));
+  for_each_block(layer, threads, [=, &panels](int64_t d, int64_t first, int64_t rows, int64_t longest) {
     const auto zeros = std::make_unique<float[]>(H), sums = std::make_unique<float[]>(rows * H);
     const auto carried = std::make_unique<float[]>(rows * H);
     for (int64_t t = longest; t < layer.T; t++)
       std::fill_n(layer.gates_at(d, t, first), rows * G, scalar(0.f));
     for (int64_t step = longest - 1; step >= 0; step--) {
       const int64_t t = d ? longest - 1 - step : step, before = d ? t + 1 : t - 1, after = d ? t - 1 : t + 1;
-      if (step < longest - 1) panels.multiply(rows, layer.gates_at(d, after, first), G, d, 0, H, sums.get());
+      for (int64_t k = 0; k < H && step < longest - 1; k += panels.width)
+        panels.multiply(rows, layer.gates_at(d, after, first), G, d, k, H, sums.get() + k);
       for (int64_t r = 0; r < rows; r++) {
         scalar* gates = layer.gates_at(d, t, first + r);
         if (t >= layer.lengths[first + r]) {
@@ -242,18 +249,17 @@ void backward(const Layer<scalar>& layer, const scalar* weights, int threads) {
         const float* last = step > 0 ? layer.cells_at(d, before, first + r) : zeros.get();
         const float* from_after = sums.get() + r * H;
         float* carry = carried.get() + r * H;
-#pragma omp simd
-        for (int64_t k = 0; k < H; k++) {
-          const float i = to_float(gates[k]), f = to_float(gates[H + k]);
-          const float g = to_float(gates[2 * H + k]), o = to_float(gates[3 * H + k]);
-          const float squashed = hyperbolic_tangent(cell[k]);
-          const float dh = to_float(from_above[k]) + from_after[k];
-          const float dc = carry[k] + dh * o * (1.f - squashed * squashed);
-          carry[k] = dc * f;
-          store(dc * g * i * (1.f - i), gates[k]);
-          store(dc * last[k] * f * (1.f - f), gates[H + k]);
-          store(dc * i * (1.f - g * g), gates[2 * H + k]);
-          store(dh * squashed * o * (1.f - o), gates[3 * H + k]);
+        for (int64_t k = 0; k < H; k += LANES) {
+          const Floats i = load(gates + k), f = load(gates + H + k);
+          const Floats g = load(gates + 2 * H + k), o = load(gates + 3 * H + k);
+          const Floats squashed = hyperbolic_tangent(load(cell + k));
+          const Floats dh = load(from_above + k) + load(from_after + k);
+          const Floats dc = load(carry + k) + dh * o * (1.f - squashed * squashed);
+          store(dc * f, carry + k);
+          store(dc * g * i * (1.f - i), gates + k);
+          store(dc * load(last + k) * f * (1.f - f), gates + H + k);
+          store(dc * i * (1.f - g * g), gates + 2 * H + k);
+          store(dh * squashed * o * (1.f - o), gates + 3 * H + k);
         }
       }
     }
@@ -275,14 +281,14 @@ void transpose(const scalar* from, scalar* to, int64_t rows, int64_t columns, in
 }  // namespace
 
 #define LSTM_LAYER(name, scalar)                                                                                   \
-  extern "C" void lstm_forward_##name(scalar* gates, const scalar* weights, const float* bias, scalar* out,        \
-                                      float* cells, const int64_t* lengths, int64_t T, int64_t B, int64_t H,       \
-                                      int64_t keep, int threads) {                                                 \
-    forward<scalar>({gates, out, cells, lengths, T, B, H, keep ? T : 1}, weights, bias, keep, threads);            \
+  extern "C" void lstm_forward_##name(const scalar* x, scalar* gates, const scalar* weights, const float* bias,    \
+                                      scalar* out, float* cells, const int64_t* lengths, int64_t T, int64_t B,     \
+                                      int64_t E, int64_t H, int64_t keep, int threads) {                           \
+    forward<scalar>({gates, out, cells, lengths, T, B, H, keep ? T : 1}, x, E, weights, bias, keep, threads);      \
   }                                                                                                                \
-  extern "C" void lstm_backward_##name(scalar* gates, const scalar* weights, const scalar* gradient, float* cells, \
+  extern "C" void lstm_backward_##name(scalar* gates, const scalar* weights, scalar* gradient, float* cells,       \
                                        const int64_t* lengths, int64_t T, int64_t B, int64_t H, int threads) {     \
-    backward<scalar>({gates, const_cast<scalar*>(gradient), cells, lengths, T, B, H, T}, weights, threads);        \
+    backward<scalar>({gates, gradient, cells, lengths, T, B, H, T}, weights, threads);                             \
   }                                                                                                                \
   extern "C" void lstm_transpose_##name(const scalar* from, scalar* to, int64_t rows, int64_t columns,             \
                                         int64_t from_stride, int64_t to_stride, int threads) {                     \

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -36,14 +37,20 @@ def compiled() -> Iterator[None]:
 
 
 def compare(
-    lengths: list[int], hidden: int, layers: int, seed: int, dtype: torch.dtype, tolerance: float
+    lengths: list[int],
+    width: int,
+    hidden: int,
+    layers: int,
+    seed: int,
+    dtype: torch.dtype,
+    tolerance: float,
 ) -> None:
     """Hold outputs, final states and gradients to those of a packed float32 `nn.LSTM`.
 
     Each may differ by `tolerance` times its largest number.
     """
     torch.manual_seed(seed)
-    E, T, B, H = 6, max(lengths) + 1, len(lengths), hidden
+    E, T, B, H = width, max(lengths) + 1, len(lengths), hidden
     lengths_B = torch.tensor(lengths)
     encoder = Encoder(E, H, layers, dropout=0.0)
     with torch.no_grad():
@@ -80,26 +87,32 @@ def compare(
 @settings(max_examples=25, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 17), min_size=1, max_size=40),
+    width=st.integers(1, 40),
     hidden=st.sampled_from([16, 32, 48, 64, 80, 128]),
     layers=st.integers(1, 2),
     seed=st.integers(0, 2**31),
+    cached=st.sampled_from([0, kernel.CACHED]),
 )
 def test_equals_packed_lstm_in_outputs_final_states_and_gradients(
-    lengths: list[int], hidden: int, layers: int, seed: int
+    lengths: list[int], width: int, hidden: int, layers: int, seed: int, cached: int
 ) -> None:
-    compare(lengths, hidden, layers, seed, torch.float32, tolerance=1e-5)
+    with mock.patch.object(kernel, "CACHED", cached):
+        compare(lengths, width, hidden, layers, seed, torch.float32, tolerance=1e-5)
 
 
 @settings(max_examples=15, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 17), min_size=1, max_size=40),
+    width=st.integers(1, 40),
     hidden=st.sampled_from([16, 48, 64, 128]),
     seed=st.integers(0, 2**31),
+    cached=st.sampled_from([0, kernel.CACHED]),
 )
 def test_in_bfloat16_it_stays_within_the_rounding_of_that_format(
-    lengths: list[int], hidden: int, seed: int
+    lengths: list[int], width: int, hidden: int, seed: int, cached: int
 ) -> None:
-    compare(lengths, hidden, 2, seed, torch.bfloat16, tolerance=0.03)
+    with mock.patch.object(kernel, "CACHED", cached):
+        compare(lengths, width, hidden, 2, seed, torch.bfloat16, tolerance=0.03)
 
 
 def test_the_number_of_threads_changes_nothing() -> None:
