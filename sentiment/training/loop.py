@@ -104,10 +104,7 @@ def fit(
     """
     model, optimizer, at = state.model, state.optimizer, state.progress
     processes = runtime.processes
-    learner: nn.Module = model
-    if processes.count > 1:
-        # Buffers, tables of n-grams above all, do not change, and are many megabytes.
-        learner = DistributedDataParallel(model, broadcast_buffers=False)
+    learner = DistributedDataParallel(model) if processes.count > 1 else model
     cadence = _Cadence(config.checkpoint)
     unseen: list[_Step] = []
 
