@@ -104,7 +104,12 @@ def fit(
     """
     model, optimizer, at = state.model, state.optimizer, state.progress
     processes = runtime.processes
-    learner = DistributedDataParallel(model) if processes.count > 1 else model
+    learner: nn.Module = model
+    if processes.count > 1:
+        learner = DistributedDataParallel(model)
+        # Buffers, the tables of n-grams above all, never change, and are many megabytes. The
+        # argument of this name is deprecated since torch 2.13, its successor unknown before.
+        learner.broadcast_buffers = False
     cadence = _Cadence(config.checkpoint)
     unseen: list[_Step] = []
 

@@ -4,6 +4,8 @@ Every process runs the same pipeline on its share of each batch; the first alone
 line and writes files. Alone, a process shares with nobody, and nothing here costs anything.
 """
 
+import gc
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +95,13 @@ def joined() -> Iterator[Processes]:
     if count == 1:
         yield ALONE
         return
+    # Gloo's threads, where they outlive `destroy_process_group`, now and then abort the process at
+    # its end. What keeps them is whatever has the group: functions of this module as the default of
+    # an argument, if it is first imported when there is one, and DistributedDataParallel, which is
+    # part of a cycle.
+    importlib.import_module("torch.distributed.nn")
     # What leaves by an exception lets `torchrun` end the others, which wait for it.
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     yield Processes(dist.get_rank(), count)
+    gc.collect()
     dist.destroy_process_group()

@@ -58,3 +58,36 @@ def test_two_processes_train_as_one_does(cwd: Path) -> None:
     for alone, together in zip(*curves, strict=True):
         assert together.step == alone.step
         np.testing.assert_allclose(together.value, alone.value, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted on Linux")
+def test_nothing_that_sends_outlives_the_training(cwd: Path) -> None:
+    # Its threads would abort one process in twenty at the interpreter's end.
+    Path("trains.py").write_text(
+        """
+import gc
+from pathlib import Path
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from sentiment.training.processes import joined
+
+def threads():
+    return {(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+
+def train():
+    learner = DistributedDataParallel(torch.nn.Linear(3, 1))
+    learner(torch.ones(2, 3)).sum().backward()
+
+gc.disable()
+with joined():
+    train()
+    assert any("gloo" in name for name in threads()), threads()
+assert not any("gloo" in name for name in threads()), threads()
+"""
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, "--nproc-per-node=2", "trains.py"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
