@@ -74,7 +74,11 @@ def measure_command(count: int, overrides: list[str], processes: int) -> Figures
     updates = max(1, count // config.trainer.batch_size)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={processes}", "-m", "sentiment.train"]
-    command += [setting for setting in overrides if not setting.startswith("data")]
+    command += [
+        setting
+        for setting in overrides
+        if not setting.startswith(("data=", "data.")) or "max_tokens_per_batch" in setting
+    ]
     with tempfile.TemporaryDirectory() as folder:
         reviews = load_split(config.data, "train")
         rows = np.arange(len(reviews))

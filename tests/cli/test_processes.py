@@ -63,7 +63,7 @@ def test_two_processes_train_as_one_does(cwd: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted on Linux")
 def test_nothing_that_sends_outlives_the_training(cwd: Path) -> None:
-    # Its threads would abort one process in twenty at the interpreter's end.
+    # Its threads would now and then abort a process at the interpreter's end.
     Path("trains.py").write_text(
         """
 import gc
