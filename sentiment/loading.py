@@ -37,6 +37,8 @@ class Data:
 
     tokenizer: Tokenizer
     train: EncodedReviews
+    groups_N: NDArray[np.int64]
+    """A number per training review, the same one for those that belong together."""
     validation: EncodedReviews
     test: EncodedReviews
     sha256: dict[str, str]
@@ -45,8 +47,8 @@ class Data:
     """Of the labels 0 and 1."""
     unlabelled: EncodedTexts | None
     """For objectives that need no label; `None`: not asked for, or there are none."""
-    ngrams: NGramFeatures | None
-    """Learned from the training reviews; `None` without n-grams."""
+    ngrams: NGramFeatures | None = None
+    """Learned from the training reviews; `None`: not yet, or without n-grams."""
 
 
 def load_data(
@@ -54,16 +56,14 @@ def load_data(
     runtime: Runtime,
     loaded: Saved | None,
     teacher: Checkpoint | None = None,
-    prior: NGramFeatures | None = None,
 ) -> Data:
     """Read, split and encode the reviews; the vocabulary is learned from those to train on.
 
     Args:
-        config: gets the names of the labels, `pos_weight` as a number, and the number of n-grams.
+        config: gets the names of the labels, and `pos_weight` as a number.
         runtime: where caches lie.
         loaded: a checkpoint whose tokenizer to take instead.
         teacher: labels the texts without labels.
-        prior: what another run says of n-grams.
 
     Raises:
         UserError: reviews or a tokenizer that cannot be used.
@@ -109,25 +109,27 @@ def load_data(
             more, sha256["unlabelled"] = label_texts(texts, teacher, tokenizer, runtime)
             train = add_reviews(train, more.truncate(*limits))
             groups_N = add_groups(groups_N, len(more))
-    ngrams = None
-    if config.model.ngrams > 0:
-        if prior is not None:
-            sha256[PRIOR] = prior_sha256(prior)
-        train, ngrams = _with_ngrams(config.model, train, groups_N, tokenizer, prior)
-    return Data(tokenizer, train, validation, test, sha256, names, unlabelled, ngrams)
+    return Data(tokenizer, train, groups_N, validation, test, sha256, names, unlabelled)
 
 
-def _with_ngrams(
-    config: ModelConfig,
-    train: EncodedReviews,
-    groups_N: NDArray[np.int64],
-    tokenizer: Tokenizer,
-    prior: NGramFeatures | None,
-) -> tuple[EncodedReviews, NGramFeatures]:
+def learn_ngrams(config: ModelConfig, data: Data, prior: NGramFeatures | None) -> Data:
+    """The same reviews, those to train on with cross-fitted features of their n-grams.
+
+    Args:
+        config: how many; gets the number of those that are known.
+        data: the reviews.
+        prior: what another run says of n-grams.
+    """
+    if config.ngrams == 0:
+        return data
     log.info("learning the features of n-grams")
-    size = vocabulary_size(tokenizer)
-    ngrams, of_train = fit_ngrams(train, groups_N, size, config.ngrams, config.ngrams_size, prior)
+    size = vocabulary_size(data.tokenizer)
+    ngrams, of_train = fit_ngrams(
+        data.train, data.groups_N, size, config.ngrams, config.ngrams_size, prior
+    )
     config.ngrams_size = ngrams.keys_OS.shape[1]
     counts = (ngrams.keys_OS != NO_NGRAM).sum(dim=1).tolist()
     log.info("known n-grams of 1 to %d tokens: %s", len(counts), ", ".join(map(str, counts)))
-    return replace(train, ngrams=of_train), ngrams
+    sha256 = data.sha256 | ({PRIOR: prior_sha256(prior)} if prior is not None else {})
+    train = replace(data.train, ngrams=of_train)
+    return replace(data, train=train, sha256=sha256, ngrams=ngrams)
