@@ -59,8 +59,8 @@ def measure_first_step(_: int, overrides: list[str], again: bool) -> Figures:
 def measure_command(count: int, overrides: list[str], processes: int) -> Figures:
     """Train by the very command, everything at its default but what the overrides say.
 
-    All but a hundredth of the training reviews are there to be read: what is to be measured is the
-    training, and scoring reviews takes longer at large sizes.
+    The run is given the training reviews as files, a hundredth of them to validate and test on:
+    to score all test reviews takes longer than the training that is measured.
 
     Args:
         count: how many reviews; an epoch of as many whole batches.

@@ -95,13 +95,13 @@ def joined() -> Iterator[Processes]:
     if count == 1:
         yield ALONE
         return
-    # Gloo's threads, where they outlive `destroy_process_group`, now and then abort the process at
-    # its end. What keeps them is whatever has the group: functions of this module as the default of
-    # an argument, if it is first imported when there is one, and DistributedDataParallel, which is
-    # part of a cycle.
+    # Gloo's threads end with the last reference to the group; those that outlive it now and then
+    # abort the process at its end. `torch.distributed.nn` keeps the group, as the default of
+    # arguments, when it is first imported while there is one, as DistributedDataParallel does.
     importlib.import_module("torch.distributed.nn")
     # What leaves by an exception lets `torchrun` end the others, which wait for it.
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     yield Processes(dist.get_rank(), count)
+    # DistributedDataParallel, which has the group, is part of a cycle.
     gc.collect()
     dist.destroy_process_group()
