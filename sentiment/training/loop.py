@@ -142,10 +142,12 @@ def fit(
                 loss, sums = task.step(learner, present, epoch, at.batch)
                 # Gradients are averaged over processes: each counts as much as its texts do.
                 share = task.size(mine) * processes.count / task.size(rows)
-                (loss * share).backward()  # type: ignore[no-untyped-call]
+                # A loss that is no finite number makes the gradient none, which everyone gets.
+                loss.backward(share + 0 * loss.detach())  # type: ignore[no-untyped-call]
+                asked = processes.ask(stop.requested, cadence.is_due(at.update + 1))
                 norm = clip_grad_norm_(model.parameters(), config.optimizer.max_gradient_norm)
                 loss = loss.detach()
-                broken = processes.any_on_device(~(loss + norm).isfinite())
+                broken = ~norm.isfinite()
                 step_unless(broken, optimizer)
                 optimizer.zero_grad()
                 for means in (state.since_point, state.since_epoch) if len(mine) else ():
@@ -156,7 +158,7 @@ def fit(
                 reviews_since_start += len(rows)
                 reviews_in_window += len(rows)
 
-                stopping, due = processes.any(stop.requested, cadence.is_due(at.update))
+                stopping, due = asked()
                 at_point = at.update % config.trainer.log_every == 0
                 if (
                     at_point
@@ -223,7 +225,7 @@ def fit(
             else:
                 at.epochs_without_gain += 1
             save("last", tagged)
-            if any(processes.any(stop.requested)):
+            if any(processes.ask(stop.requested)()):
                 stop.stop()
 
 

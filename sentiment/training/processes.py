@@ -7,7 +7,7 @@ line and writes files. Alone, a process shares with nobody, and nothing here cos
 import gc
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -49,15 +49,18 @@ class Processes:
             dist.all_reduce(tensor)
         return tensor
 
-    def any_on_device(self, flag: Tensor) -> Tensor:
-        """Whether the flag, a bool, is set anywhere; no process waits for its device."""
-        return flag if self.count == 1 else self.sum(flag.float()) > 0
-
-    def any(self, *flags: bool) -> list[bool]:
-        """For each flag, whether it is set anywhere."""
+    def ask(self, *flags: bool) -> Callable[[], list[bool]]:
+        """For each flag, ask whether it is set anywhere; what is returned waits for the answer."""
         if self.count == 1:
-            return list(flags)
-        return (self.sum(torch.tensor(flags, dtype=torch.int32)) > 0).tolist()
+            return lambda: list(flags)
+        counts = torch.tensor(flags, dtype=torch.int32)
+        asked = dist.all_reduce(counts, async_op=True)
+
+        def answer() -> list[bool]:
+            asked.wait()
+            return (counts > 0).tolist()
+
+        return answer
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """Everyone's tensor, all of one shape, by rank."""

@@ -61,6 +61,38 @@ def test_two_processes_train_as_one_does(cwd: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_loss_that_is_infinite_in_one_process_is_a_fault_in_all(cwd: Path) -> None:
+    table = "\n".join(f"a {'fine' if i % 2 else 'dull'} film number {i},{i % 2}" for i in range(72))
+    for name in ("train", "test"):
+        Path(f"{name}.csv").write_text(f"text,label\n{table.replace('film', name)}\n")
+    Path("breaks.py").write_text(
+        """
+import os
+import torch
+from sentiment import train
+
+forward, calls = torch.nn.BCEWithLogitsLoss.forward, 0
+
+def broken(*batch):
+    global calls
+    calls += 1
+    return forward(*batch) + (torch.inf if calls == 2 and os.environ["RANK"] == "1" else 0)
+
+torch.nn.BCEWithLogitsLoss.forward = broken
+train.main()
+"""
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, "--nproc-per-node=2", "breaks.py", *SAME_FOR_ALL]
+    settings = ("trainer.max_skipped_steps=1", "hydra.run.dir=run")
+    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (fault,) = json.loads(Path("run/faults.json").read_text())
+    assert (fault["epoch"], fault["batch"], fault["update"]) == (1, 2, 1)
+    assert fault["found"].endswith("gradient norm nan")
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted on Linux")
 def test_nothing_that_sends_outlives_the_training(cwd: Path) -> None:
     # Its threads would now and then abort a process at the interpreter's end.
