@@ -515,8 +515,8 @@ class TrainConfig(RunConfig):
     objective: ObjectiveConfig
     teacher: str | None = None
     """A run or checkpoint, of the same split, whose probabilities for the texts without labels are
-    learned from as if they were labels: self-training. Of several, by a pattern such as
-    `outputs/teachers/*`, the mean. (The default is for checkpoints of before it was there.)"""
+    learned from as if they were labels: self-training. (The default is for checkpoints of before it
+    was there.)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

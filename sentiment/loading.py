@@ -1,7 +1,6 @@
 """What a training run reads: splits, texts without labels, tokenizer, features of n-grams."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,7 +55,7 @@ def load_data(
     config: TrainConfig,
     runtime: Runtime,
     loaded: Saved | None,
-    teachers: Sequence[Checkpoint] = (),
+    teacher: Checkpoint | None = None,
 ) -> Data:
     """Read, split and encode the reviews; the vocabulary is learned from those to train on.
 
@@ -64,7 +63,7 @@ def load_data(
         config: gets the names of the labels, and `pos_weight` as a number.
         runtime: where caches lie.
         loaded: a checkpoint whose tokenizer to take instead.
-        teachers: label the texts without labels.
+        teacher: labels the texts without labels.
 
     Raises:
         UserError: reviews or a tokenizer that cannot be used.
@@ -99,15 +98,15 @@ def load_data(
     groups_N = groups_of(splits["train"])
     unlabelled: EncodedTexts | None = None
     needs_no_label = {"virtual_adversarial", "entropy"} & config.objective.added.keys()
-    if needs_no_label or teachers:
+    if needs_no_label or teacher is not None:
         texts = concatenate_datasets([load_unlabelled(config.data, known), rest])
         if needs_no_label and len(texts) > 0:
             plain = without_labels(texts)
             sha256["unlabelled"] = fingerprint(plain)
             encoded = encode(plain, sha256["unlabelled"], tokenizer, runtime.cache_dir)
             unlabelled = encoded.truncate(*limits)
-        if teachers:
-            more, sha256["unlabelled"] = label_texts(texts, teachers, tokenizer, runtime)
+        if teacher is not None:
+            more, sha256["unlabelled"] = label_texts(texts, teacher, tokenizer, runtime)
             train = add_reviews(train, more.truncate(*limits))
             groups_N = add_groups(groups_N, len(more))
     return Data(tokenizer, train, groups_N, validation, test, sha256, names, unlabelled)

@@ -40,7 +40,7 @@ from sentiment.training.loop import fit
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.processes import Processes
 from sentiment.training.runtime import Runtime, memory_advice, prepare, seed_everything
-from sentiment.training.self_training import find_teachers, require_same_split
+from sentiment.training.self_training import require_same_split
 from sentiment.training.state import PRIOR, Progress, Resumable, TrainingState
 from sentiment.training.transfer import adopt_settings, build_from, freeze, ngrams_of, prior_sha256
 
@@ -74,12 +74,11 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
             adopt_settings(config, source.config)
         else:
             resumed.require_reviews({PRIOR: prior_sha256(prior)})
-    teachers: list[Checkpoint] = []
+    teacher = None
     if config.teacher is not None:
         config.teacher = os.path.abspath(os.path.expanduser(config.teacher))
-        teachers = find_teachers(config.teacher)
-        for teacher in teachers:
-            require_same_split(config, teacher)
+        teacher = load_checkpoint(Path(config.teacher))
+        require_same_split(config, teacher)
     settle_places(config, runtime)
 
     with memory_advice(config):
@@ -89,7 +88,7 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
                 with byte_progress("downloading word vectors") as show:
                     vectors = find_vectors(config.embeddings, runtime.cache_dir, show)
             loaded = source if resumed is None else resumed.checkpoint
-            data = load_data(config, runtime, loaded, teachers)
+            data = load_data(config, runtime, loaded, teacher)
         data = learn_ngrams(config.model, data, prior)
         if resumed is None:
             state = begin(config, runtime, data, source, vectors)

@@ -168,7 +168,7 @@ def _summary(config: TrainConfig) -> str:
     if config.init_from is not None:
         began += " Training began from the weights of another run, whose data is not named here."
     if config.teacher is not None:
-        began += " Most of its training texts had no label but what other models said of them."
+        began += " Most of its training texts had no label but what another model said of them."
     return (
         "Tells positive from negative texts. A recurrent network reads "
         f"{reads}, in {model.layers} {'bidirectional ' * model.bidirectional}"

@@ -1,15 +1,10 @@
 """Learning from texts without labels what a trained model says of them (Scudder, 1965; Lee, 2013).
 
-The probabilities of the teacher, or the mean of those of several, take the place of labels, as in
-distillation (Hinton et al., 2015).
+The probabilities of the teacher take the place of labels, as in distillation (Hinton et al., 2015).
 """
 
-import glob
 import logging
-import os
-from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,26 +16,11 @@ from sentiment.config import TrainConfig
 from sentiment.data.encoded import EncodedReviews
 from sentiment.data.encoding import encode, fingerprint, without_labels
 from sentiment.errors import UserError
-from sentiment.training.checkpoint import Checkpoint, load_checkpoint
+from sentiment.training.checkpoint import Checkpoint
 from sentiment.training.inference import predict_logits
 from sentiment.training.runtime import Runtime
 
 log = logging.getLogger(__name__)
-
-
-def find_teachers(pattern: str) -> list[Checkpoint]:
-    """Load the runs or checkpoints that a path stands for, in the order of their names.
-
-    Args:
-        pattern: one folder, or several by `*` and the like.
-
-    Raises:
-        UserError: one that cannot be loaded, or none at all.
-    """
-    found = (
-        [pattern] if os.path.exists(pattern) else sorted(filter(os.path.isdir, glob.glob(pattern)))
-    )
-    return [load_checkpoint(Path(path)) for path in found or [pattern]]
 
 
 def require_same_split(config: TrainConfig, teacher: Checkpoint) -> None:
@@ -62,19 +42,19 @@ def require_same_split(config: TrainConfig, teacher: Checkpoint) -> None:
 
 
 def label_texts(
-    texts: Dataset, teachers: Sequence[Checkpoint], tokenizer: Tokenizer, runtime: Runtime
+    texts: Dataset, teacher: Checkpoint, tokenizer: Tokenizer, runtime: Runtime
 ) -> tuple[EncodedReviews, str]:
-    """Let teachers label texts.
+    """Let a teacher label texts.
 
     Args:
         texts: in the column `text`.
-        teachers: each is asked about every one.
+        teacher: is asked about every one.
         tokenizer: of the student.
         runtime: where to compute, and caches.
 
     Returns:
-        The texts with the teachers' labels, the mean of their probabilities as `targets_N`, and a
-        hash of texts and labels.
+        The texts with the teacher's labels, its probabilities as `targets_N`, and a hash of texts
+        and labels.
 
     Raises:
         UserError: there are no texts.
@@ -86,19 +66,16 @@ def label_texts(
         )
     plain = without_labels(texts)
     sha256 = fingerprint(plain)
-    probabilities = []
-    for teacher in teachers:
-        reading = teacher.config.tokenizer
-        read = encode(plain, sha256, teacher.tokenizer, runtime.cache_dir)
-        read = read.truncate(reading.max_length, reading.truncation_side)
-        model = teacher.build_model().to(runtime.device)
-        probabilities.append(torch.sigmoid(predict_logits(model, read, runtime)))
-        share = 100 * (probabilities[-1] > 0.5).double().mean()
-        log.info(
-            "%s has labelled %d texts, %.1f %% of them positive", teacher.folder, len(texts), share
-        )
-    probability_N = torch.stack(probabilities).mean(dim=0)
+    reading = teacher.config.tokenizer
+    read = encode(plain, sha256, teacher.tokenizer, runtime.cache_dir)
+    read = read.truncate(reading.max_length, reading.truncation_side)
+    model = teacher.build_model().to(runtime.device)
+    probability_N = torch.sigmoid(predict_logits(model, read, runtime))
     labels_N = (probability_N > 0.5).long()
+    log.info(
+        "%s has labelled %d texts, %.1f %% of them positive",
+        *(teacher.folder, len(texts), 100 * labels_N.double().mean()),
+    )
     encoded = encode(plain, sha256, tokenizer, runtime.cache_dir)
     labelled = EncodedReviews(
         encoded.ids, encoded.starts_N, encoded.lengths_N, labels_N, probability_N

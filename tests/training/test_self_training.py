@@ -16,7 +16,6 @@ from sentiment.training.runtime import Runtime
 from sentiment.training.self_training import (
     add_groups,
     add_reviews,
-    find_teachers,
     label_texts,
     require_same_split,
 )
@@ -34,7 +33,7 @@ def test_targets_are_what_the_teacher_says(tmp_path: Path) -> None:
     student = load_checkpoint(write_checkpoint(tmp_path / "student", TEXTS[:2]))
     runtime = make_runtime(tmp_path)
     texts = Dataset.from_dict({"text": TEXTS})
-    found, sha256 = label_texts(texts, [teacher], student.tokenizer, runtime)
+    found, sha256 = label_texts(texts, teacher, student.tokenizer, runtime)
     expected = [p for _, p in SentimentPredictor(teacher, runtime)(TEXTS)]
     assert found.targets_N is not None
     # Its words and its truncation; predictions are rounded.
@@ -48,27 +47,11 @@ def test_targets_are_what_the_teacher_says(tmp_path: Path) -> None:
     assert sha256 == fingerprint(labelled)
 
 
-def test_of_several_teachers_the_mean_counts(tmp_path: Path) -> None:
-    for name, pooling in (("b", "mean"), ("a", "final")):
-        write_checkpoint(tmp_path / "teachers" / name, TEXTS, f"model.pooling=[{pooling}]")
-    (tmp_path / "teachers/multirun.yaml").touch()  # as a sweep leaves it there
-    teachers = find_teachers(str(tmp_path / "teachers/*"))
-    assert [teacher.folder.name for teacher in teachers] == ["a", "b"]
-    assert [t.folder for t in find_teachers(str(tmp_path / "teachers/b"))] == [teachers[1].folder]
-    texts, words = Dataset.from_dict({"text": TEXTS}), teachers[0].tokenizer
-    runtime = make_runtime(tmp_path)
-    each = [label_texts(texts, [teacher], words, runtime)[0].targets_N for teacher in teachers]
-    found, _ = label_texts(texts, teachers, words, runtime)
-    assert found.targets_N is not None
-    assert each[0].tolist() != each[1].tolist()  # type: ignore[union-attr]
-    np.testing.assert_allclose(found.targets_N, np.mean(each, axis=0), atol=1e-7)  # type: ignore[arg-type]
-
-
 def test_without_texts_it_is_said_where_to_get_some(tmp_path: Path) -> None:
     teacher = load_checkpoint(write_checkpoint(tmp_path / "teacher", TEXTS))
     nothing = Dataset.from_dict({"text": TEXTS}).select([])
     with pytest.raises(UserError, match=r"there are none: use data=imdb.*data\.unlabelled=FILE"):
-        label_texts(nothing, [teacher], teacher.tokenizer, make_runtime(tmp_path))
+        label_texts(nothing, teacher, teacher.tokenizer, make_runtime(tmp_path))
 
 
 def test_labels_and_targets_stand_side_by_side() -> None:
