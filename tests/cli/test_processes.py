@@ -29,6 +29,13 @@ def history(run: Path) -> np.ndarray:
         return np.array([[float(value) for value in row] for row in list(csv.reader(file))[1:]])
 
 
+def run_two(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one_does(cwd: Path) -> None:
     for name, count in (("train", 72), ("test", 20)):
@@ -38,12 +45,7 @@ def test_two_processes_train_as_one_does(cwd: Path) -> None:
         table = "\n".join(f"{text} number {i},{i % 2}" for i, text in enumerate(rows))
         Path(f"{name}.csv").write_text(f"text,label\n{table}\n")
     run_door(train.main, *SAME_FOR_ALL, "hydra.run.dir=one")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*torchrun, "--nproc-per-node=2", "-m", "sentiment.train", *SAME_FOR_ALL]
-    done = subprocess.run(
-        [*command, "hydra.run.dir=two"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_two("-m", "sentiment.train", *SAME_FOR_ALL, "hydra.run.dir=two")
     assert done.stdout.count("test accuracy") == 1
 
     one, two = Path("one"), Path("two")
@@ -82,14 +84,44 @@ torch.nn.BCEWithLogitsLoss.forward = broken
 train.main()
 """
     )
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*torchrun, "--nproc-per-node=2", "breaks.py", *SAME_FOR_ALL]
-    settings = ("trainer.max_skipped_steps=1", "hydra.run.dir=run")
-    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_two("breaks.py", *SAME_FOR_ALL, "trainer.max_skipped_steps=1", "hydra.run.dir=run")
     (fault,) = json.loads(Path("run/faults.json").read_text())
     assert (fault["epoch"], fault["batch"], fault["update"]) == (1, 2, 1)
     assert fault["found"].endswith("gradient norm nan")
+
+
+@pytest.mark.slow
+def test_gradients_that_are_sent_in_part_are_those_that_are_sent_whole(cwd: Path) -> None:
+    Path("averages.py").write_text(
+        """
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from sentiment.training.processes import LARGE, average_touched, joined
+
+def gradients(rank, hook, slope):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(LARGE // 50 + 1, 50), nn.Linear(50, 1))
+    learner = DistributedDataParallel(model)
+    if hook is not None:
+        learner.register_comm_hook(None, hook)
+    for batch in range(3):
+        torch.manual_seed(2 * batch + rank)
+        model.zero_grad()
+        learner(torch.randint(0, LARGE // 50, (200,))).sum().backward(slope)
+    return [parameter.grad for parameter in model.parameters()]
+
+with joined() as processes:
+    for slope in (torch.tensor(1.0), torch.tensor(torch.inf if processes.is_first else 1.0)):
+        whole, part = (gradients(processes.rank, hook, slope) for hook in (None, average_touched))
+        touched = (whole[0] != 0).any(dim=1).sum()
+        assert 200 < touched < 400, touched
+        for one, other in zip(whole, part):
+            torch.testing.assert_close(other, one, rtol=0, atol=0, equal_nan=True)
+        assert slope.isfinite() or not part[0].isfinite().all()
+"""
+    )
+    run_two("averages.py")
 
 
 @pytest.mark.slow
@@ -118,8 +150,4 @@ with joined():
 assert not any("gloo" in name for name in threads()), threads()
 """
     )
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*torchrun, "--nproc-per-node=2", "trains.py"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run_two("trains.py")
