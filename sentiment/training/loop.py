@@ -23,7 +23,6 @@ from sentiment.errors import UserError
 from sentiment.report.journal import Journal
 from sentiment.report.progress import progress
 from sentiment.training.optimizer import learning_rate, step_unless
-from sentiment.training.processes import average_touched
 from sentiment.training.runtime import Runtime
 from sentiment.training.state import TrainingState
 from sentiment.training.stopping import StopSignals
@@ -111,8 +110,6 @@ def fit(
         # Buffers, the tables of n-grams above all, never change, and are many megabytes. The
         # argument of this name is deprecated since torch 2.13, its successor unknown before.
         learner.broadcast_buffers = False
-        if runtime.device.type == "cpu":
-            learner.register_comm_hook(None, average_touched)
     cadence = _Cadence(config.checkpoint)
     unseen: list[_Step] = []
 

@@ -21,11 +21,6 @@ from torch import Tensor
 Rows = NDArray[np.int64]
 Items = TypeVar("Items", Rows, list[Rows])
 
-LARGE = 1 << 18
-"""Numbers of a gradient of which it pays to look for zeros."""
-BLOCK = 32
-"""Numbers that are sent together or not at all."""
-
 
 @dataclass(frozen=True)
 class Processes:
@@ -94,33 +89,6 @@ class Processes:
 
 
 ALONE = Processes(rank=0, count=1)
-
-
-def average_touched(
-    _: None,
-    bucket: dist.GradBucket,  # type: ignore[name-defined]
-) -> torch.futures.Future[Tensor]:
-    """Average gradients over processes, as `DistributedDataParallel` would: a hook for CPUs.
-
-    Most of a gradient is of words that no process has in its batch. Where it is large, its blocks
-    that are zero everywhere are not sent.
-    """
-    sent_K = bucket.buffer().div_(dist.get_world_size())
-    done: torch.futures.Future[Tensor] = torch.futures.Future()
-    if len(sent_K) < LARGE:
-        dist.all_reduce(sent_K)
-    else:
-        whole = len(sent_K) - len(sent_K) % BLOCK
-        blocks_NB, rest_K = sent_K[:whole].view(-1, BLOCK), sent_K[whole:]
-        touched_N = (blocks_NB.abs().amax(dim=1) != 0).to(torch.uint8)
-        dist.all_reduce(touched_N, dist.ReduceOp.MAX)
-        place_N = touched_N.nonzero().squeeze(1)
-        few_K = torch.cat([blocks_NB[place_N].flatten(), rest_K])
-        dist.all_reduce(few_K)
-        blocks_NB[place_N] = few_K[: len(few_K) - len(rest_K)].view(-1, BLOCK)
-        rest_K.copy_(few_K[len(few_K) - len(rest_K) :])
-    done.set_result(bucket.buffer())
-    return done
 
 
 @contextmanager

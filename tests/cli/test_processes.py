@@ -91,40 +91,6 @@ train.main()
 
 
 @pytest.mark.slow
-def test_gradients_that_are_sent_in_part_are_those_that_are_sent_whole(cwd: Path) -> None:
-    Path("averages.py").write_text(
-        """
-import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-from sentiment.training.processes import LARGE, average_touched, joined
-
-def gradients(rank, hook, slope):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Embedding(LARGE // 50 + 1, 50), nn.Linear(50, 1))
-    learner = DistributedDataParallel(model)
-    if hook is not None:
-        learner.register_comm_hook(None, hook)
-    for batch in range(3):
-        torch.manual_seed(2 * batch + rank)
-        model.zero_grad()
-        learner(torch.randint(0, LARGE // 50, (200,))).sum().backward(slope)
-    return [parameter.grad for parameter in model.parameters()]
-
-with joined() as processes:
-    for slope in (torch.tensor(1.0), torch.tensor(torch.inf if processes.is_first else 1.0)):
-        whole, part = (gradients(processes.rank, hook, slope) for hook in (None, average_touched))
-        touched = (whole[0] != 0).any(dim=1).sum()
-        assert 200 < touched < 400, touched
-        for one, other in zip(whole, part):
-            torch.testing.assert_close(other, one, rtol=0, atol=0, equal_nan=True)
-        assert slope.isfinite() or not part[0].isfinite().all()
-"""
-    )
-    run_two("averages.py")
-
-
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted on Linux")
 def test_nothing_that_sends_outlives_the_training(cwd: Path) -> None:
     # Its threads would now and then abort a process at the interpreter's end.
