@@ -142,7 +142,7 @@ def fit(
                 loss, sums = task.step(learner, present, epoch, at.batch)
                 # Gradients are averaged over processes: each counts as much as its texts do.
                 share = task.size(mine) * processes.count / task.size(rows)
-                # A loss that is not finite makes the gradient so, and that one is the same everywhere.
+                # A loss that is not finite makes the gradient so, which all of them see.
                 loss.backward(share + 0 * loss.detach())  # type: ignore[no-untyped-call]
                 asked = processes.ask(stop.requested, cadence.is_due(at.update + 1))
                 norm = clip_grad_norm_(model.parameters(), config.optimizer.max_gradient_norm)
