@@ -106,19 +106,19 @@ class _Layer(torch.autograd.Function):
         cells = x_TBE.new_empty(D, T if learns else 1, B, H, dtype=torch.float32)
         # A step multiplies its input along with its state, or finds its product done.
         ahead = (E + H) * G * x_TBE.element_size() > CACHED
-        gates_DNG = x_TBE.new_empty(D, T * B if learns or ahead else 0, G)
         if ahead:
-            for gates_NG, w_GE in zip(gates_DNG, w_DGE, strict=True):
-                torch.mm(x_TBE.flatten(0, 1), w_GE.T, out=gates_NG)
+            gates_D = [_product(x_TBE.flatten(0, 1), w_GE.T) for w_GE in w_DGE]
+        else:
+            gates_D = [x_TBE.new_empty(T * B if learns else 0, G) for _ in range(D)]
         w_DGK = w_DGH if ahead else torch.cat([w_DGE, w_DGH], dim=2)
         # Matrix units take 32 rows of weights at once; a panel has the gates of 16 units.
         w_DGK = torch.nn.functional.pad(w_DGK, (0, -w_DGK.shape[2] % 32))
         w_DKG = w_DGK.view(D, 4, H // 16, 16, -1).permute(0, 4, 2, 1, 3).contiguous()
-        tensors = (gates_DNG, w_DKG, bias_DG.contiguous(), out_TBH, cells, lengths_B)
+        tensors = (*gates_D, w_DKG, bias_DG.contiguous(), out_TBH, cells, lengths_B)
         _call("forward", (x_TBE.contiguous(), *tensors), (T, B, 0 if ahead else E, H, learns))
         if learns:
             ctx.save_for_backward(lengths_B, x_TBE, w_DGE, w_DGH, out_TBH, cells)
-            ctx.gates_DNG = gates_DNG
+            ctx.gates_D = gates_D
         return out_TBH
 
     @staticmethod
@@ -126,15 +126,16 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, gradient_TBH: Tensor) -> tuple[Tensor | None, ...]:
         lengths_B, x_TBE, w_DGE, w_DGH, out_TBH, cells = ctx.saved_tensors
         # Overwritten by their own gradients: they are the largest tensor by far.
-        gates_DNG, ctx.gates_DNG = ctx.gates_DNG, None
-        if gates_DNG is None:
+        gates_D, ctx.gates_D = ctx.gates_D, None
+        if gates_D is None:
             raise RuntimeError("the compiled LSTM layer can be differentiated only once")
         (T, B, E), H = x_TBE.shape, w_DGH.shape[2]
-        tensors = (gates_DNG, w_DGH.contiguous(), gradient_TBH.contiguous(), cells, lengths_B)
+        tensors = (*gates_D, w_DGH.contiguous(), gradient_TBH.contiguous(), cells, lengths_B)
         _call("backward", tensors, (T, B, H))
-        (right_NG, left_NG), x_gradient_TBE = gates_DNG, None
+        (right_NG, left_NG), x_gradient_TBE = gates_D, None
         if ctx.needs_input_grad[1]:
-            x_gradient_TBE = (right_NG @ w_DGE[0]).addmm_(left_NG, w_DGE[1]).view_as(x_TBE)
+            x_gradient_NE = _product(right_NG, w_DGE[0]).add_(_product(left_NG, w_DGE[1]))
+            x_gradient_TBE = x_gradient_NE.view_as(x_TBE)
         # One product for all gradients of a direction. We transpose its operands ourselves: oneDNN
         # multiplies a transposed bfloat16 matrix at half of its rate.
         operands_KN = x_TBE.new_empty(E + H + 1, T * B)
@@ -145,13 +146,21 @@ class _Layer(torch.autograd.Function):
         # A state takes part in the next step of its direction; the first step has none before it.
         _transpose(out_TBH[:-1, :, :H].flatten(0, 1), h_HN[:, B:])
         h_HN[:, :B] = 0
-        torch.mm(operands_KN, right_NG, out=gradients_DKG[0])
+        gradients_DKG[0] = _product(operands_KN, right_NG)
         _transpose(out_TBH[1:, :, H:].flatten(0, 1), h_HN[:, :-B])
         h_HN[:, -B:] = 0
-        torch.mm(operands_KN, left_NG, out=gradients_DKG[1])
+        gradients_DKG[1] = _product(operands_KN, left_NG)
         inputs_DEG, recurrent_DHG, bias_D1G = gradients_DKG.split((E, H, 1), dim=1)
         weights = inputs_DEG.transpose(1, 2), recurrent_DHG.transpose(1, 2)
         return None, x_gradient_TBE, *weights, bias_D1G.squeeze(1).float()
+
+
+def _product(a_MK: Tensor, b_KN: Tensor) -> Tensor:
+    # PyTorch multiplies bfloat16 with oneDNN, float32 with MKL, the slower one on AMD's processors.
+    if a_MK.dtype == torch.bfloat16:
+        return a_MK @ b_KN
+    product_MN: Tensor = torch.ops.mkldnn._linear_pointwise(a_MK, b_KN.T, None, "none", [], "")
+    return product_MN
 
 
 def _transpose(x_NE: Tensor, out_EN: Tensor) -> None:

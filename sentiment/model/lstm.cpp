@@ -80,8 +80,8 @@ constexpr float LOG2_E = 1.44269504f;
 inline Floats sigmoid(Floats x) { return reciprocal(1.f + power_of_two(x * -LOG2_E)); }
 inline Floats hyperbolic_tangent(Floats x) { return 2.f * reciprocal(1.f + power_of_two(x * (-2.f * LOG2_E))) - 1.f; }
 
-// Weights of both directions, [D, K, N] row-major, cut into panels of `width` columns and laid out
-// as the product wants them. Where the processor does not multiply bfloat16, they are widened.
+// Weights of both directions, [D, K, N] row-major, cut into panels of `width` columns as the product
+// wants them: bfloat16 in pairs of rows, [K / 2, width, 2], or widened where the processor has no such product.
 template <typename scalar>
 class Panels {
  public:
@@ -90,13 +90,13 @@ class Panels {
   Panels(const scalar* weights, int64_t K, int64_t N, int64_t width)
       : K(K), N(N), width(width), values(std::aligned_alloc(64, 2 * K * N * sizeof(float)), std::free) {
     for (int64_t d = 0; d < 2; d++)
-      for (int64_t column = 0; column < N; column += width) {
-        const scalar* from = weights + d * K * N + column;
-        if (native)
-          blas::pack(K, width, N, width, at::kBFloat16, at::kBFloat16, from, panel<scalar>(d, column));
-        else
-          for (int64_t k = 0; k < K; k++) std::copy_n(from + k * N, width, panel<float>(d, column) + k * width);
-      }
+      for (int64_t column = 0; column < N; column += width)
+        for (int64_t k = 0; k < K; k++) {
+          const scalar* from = weights + (d * K + k) * N + column;
+          scalar* pairs = panel<scalar>(d, column) + k / 2 * 2 * width + k % 2;
+          for (int64_t n = 0; native && n < width; n++) pairs[2 * n] = from[n];
+          if (!native) std::copy_n(from, width, panel<float>(d, column) + k * width);
+        }
   }
 
   // sums, rows of C, = rows of K (each `stride` after the one before) times the panel at `column`.
@@ -114,8 +114,7 @@ class Panels {
   static void release() { blas::brgemm_release(native); }  // by a thread that has done its last product
 
  private:
-  static inline const bool native = std::is_same_v<scalar, BFloat16> && blas::could_pack(at::kBFloat16) &&
-                                    __builtin_cpu_supports("avx512bf16");
+  static inline const bool native = std::is_same_v<scalar, BFloat16> && __builtin_cpu_supports("avx512bf16");
   template <typename stored>
   stored* panel(int64_t d, int64_t column) const {
     return static_cast<stored*>(values.get()) + (d * N + column) * K;
@@ -126,13 +125,13 @@ class Panels {
 // Where a block of rows of one direction lies in the tensors.
 template <typename scalar>
 struct Layer {
-  scalar* gates;           // [D, T, B, G], or nothing where they are neither given nor kept
+  scalar* gates[2];        // of a direction, [T, B, G], or nothing where they are neither given nor kept
   scalar* out;             // [T, B, D * H]
   float* cells;            // [D, T, B, H], or [D, 1, B, H] where only the last is wanted
   const int64_t* lengths;  // [B]
   int64_t T, B, H, cell_steps;
 
-  scalar* gates_at(int64_t d, int64_t t, int64_t b) const { return gates + ((d * T + t) * B + b) * 4 * H; }
+  scalar* gates_at(int64_t d, int64_t t, int64_t b) const { return gates[d] + (t * B + b) * 4 * H; }
   scalar* out_at(int64_t d, int64_t t, int64_t b) const { return out + (t * B + b) * 2 * H + d * H; }
   float* cells_at(int64_t d, int64_t t, int64_t b) const {
     return cells + ((d * cell_steps + (cell_steps > 1 ? t : 0)) * B + b) * H;
@@ -232,8 +231,7 @@ void backward(const Layer<scalar>& layer, const scalar* weights, int threads) {
   for_each_block(layer, threads, [=, &panels](int64_t d, int64_t first, int64_t rows, int64_t longest) {
     const auto zeros = std::make_unique<float[]>(H), sums = std::make_unique<float[]>(rows * H);
     const auto carried = std::make_unique<float[]>(rows * H);
-    for (int64_t t = longest; t < layer.T; t++)
-      std::fill_n(layer.gates_at(d, t, first), rows * G, scalar(0.f));
+    for (int64_t t = longest; t < layer.T; t++) std::fill_n(layer.gates_at(d, t, first), rows * G, scalar(0.f));
     for (int64_t step = longest - 1; step >= 0; step--) {
       const int64_t t = d ? longest - 1 - step : step, before = d ? t + 1 : t - 1, after = d ? t - 1 : t + 1;
       for (int64_t k = 0; k < H && step < longest - 1; k += panels.width)
@@ -282,14 +280,16 @@ void transpose(const scalar* from, scalar* to, int64_t rows, int64_t columns, in
 }  // namespace
 
 #define LSTM_LAYER(name, scalar)                                                                                   \
-  extern "C" void lstm_forward_##name(const scalar* x, scalar* gates, const scalar* weights, const float* bias,    \
-                                      scalar* out, float* cells, const int64_t* lengths, int64_t T, int64_t B,     \
-                                      int64_t E, int64_t H, int64_t keep, int threads) {                           \
-    forward<scalar>({gates, out, cells, lengths, T, B, H, keep ? T : 1}, x, E, weights, bias, keep, threads);      \
+  extern "C" void lstm_forward_##name(const scalar* x, scalar* right, scalar* left, const scalar* weights,         \
+                                      const float* bias, scalar* out, float* cells, const int64_t* lengths,        \
+                                      int64_t T, int64_t B, int64_t E, int64_t H, int64_t keep, int threads) {     \
+    forward<scalar>({{right, left}, out, cells, lengths, T, B, H, keep ? T : 1}, x, E, weights, bias, keep,        \
+                    threads);                                                                                      \
   }                                                                                                                \
-  extern "C" void lstm_backward_##name(scalar* gates, const scalar* weights, scalar* gradient, float* cells,       \
-                                       const int64_t* lengths, int64_t T, int64_t B, int64_t H, int threads) {     \
-    backward<scalar>({gates, gradient, cells, lengths, T, B, H, T}, weights, threads);                             \
+  extern "C" void lstm_backward_##name(scalar* right, scalar* left, const scalar* weights, scalar* gradient,       \
+                                       float* cells, const int64_t* lengths, int64_t T, int64_t B, int64_t H,      \
+                                       int threads) {                                                              \
+    backward<scalar>({{right, left}, gradient, cells, lengths, T, B, H, T}, weights, threads);                     \
   }                                                                                                                \
   extern "C" void lstm_transpose_##name(const scalar* from, scalar* to, int64_t rows, int64_t columns,             \
                                         int64_t from_stride, int64_t to_stride, int threads) {                     \
