@@ -93,6 +93,18 @@ def bidirectional_layer(
     return out_TBH
 
 
+def product(a_MK: Tensor, b_KN: Tensor) -> Tensor:
+    """The product of two matrices on a CPU, by oneDNN.
+
+    That is what PyTorch multiplies bfloat16 with; in float32 it takes MKL, whose product is the
+    slower one on AMD's processors (docs/performance.md).
+    """
+    if a_MK.dtype == torch.bfloat16:
+        return a_MK @ b_KN
+    product_MN: Tensor = torch.ops.mkldnn._linear_pointwise(a_MK, b_KN.T, None, "none", [], "")
+    return product_MN
+
+
 class _Layer(torch.autograd.Function):
     """The recurrence is the library's; products of all time steps at once are PyTorch's."""
 
@@ -107,7 +119,7 @@ class _Layer(torch.autograd.Function):
         # A step multiplies its input along with its state, or finds its product done.
         ahead = (E + H) * G * x_TBE.element_size() > CACHED
         if ahead:
-            gates_D = [_product(x_TBE.flatten(0, 1), w_GE.T) for w_GE in w_DGE]
+            gates_D = [product(x_TBE.flatten(0, 1), w_GE.T) for w_GE in w_DGE]
         else:
             gates_D = [x_TBE.new_empty(T * B if learns else 0, G) for _ in range(D)]
         w_DGK = w_DGH if ahead else torch.cat([w_DGE, w_DGH], dim=2)
@@ -134,7 +146,7 @@ class _Layer(torch.autograd.Function):
         _call("backward", tensors, (T, B, H))
         (right_NG, left_NG), x_gradient_TBE = gates_D, None
         if ctx.needs_input_grad[1]:
-            x_gradient_NE = _product(right_NG, w_DGE[0]).add_(_product(left_NG, w_DGE[1]))
+            x_gradient_NE = product(right_NG, w_DGE[0]).add_(product(left_NG, w_DGE[1]))
             x_gradient_TBE = x_gradient_NE.view_as(x_TBE)
         # One product for all gradients of a direction. We transpose its operands ourselves: oneDNN
         # multiplies a transposed bfloat16 matrix at half of its rate.
@@ -146,21 +158,13 @@ class _Layer(torch.autograd.Function):
         # A state takes part in the next step of its direction; the first step has none before it.
         _transpose(out_TBH[:-1, :, :H].flatten(0, 1), h_HN[:, B:])
         h_HN[:, :B] = 0
-        gradients_DKG[0] = _product(operands_KN, right_NG)
+        gradients_DKG[0] = product(operands_KN, right_NG)
         _transpose(out_TBH[1:, :, H:].flatten(0, 1), h_HN[:, :-B])
         h_HN[:, -B:] = 0
-        gradients_DKG[1] = _product(operands_KN, left_NG)
+        gradients_DKG[1] = product(operands_KN, left_NG)
         inputs_DEG, recurrent_DHG, bias_D1G = gradients_DKG.split((E, H, 1), dim=1)
         weights = inputs_DEG.transpose(1, 2), recurrent_DHG.transpose(1, 2)
         return None, x_gradient_TBE, *weights, bias_D1G.squeeze(1).float()
-
-
-def _product(a_MK: Tensor, b_KN: Tensor) -> Tensor:
-    # PyTorch multiplies bfloat16 with oneDNN, float32 with MKL, the slower one on AMD's processors.
-    if a_MK.dtype == torch.bfloat16:
-        return a_MK @ b_KN
-    product_MN: Tensor = torch.ops.mkldnn._linear_pointwise(a_MK, b_KN.T, None, "none", [], "")
-    return product_MN
 
 
 def _transpose(x_NE: Tensor, out_EN: Tensor) -> None:
