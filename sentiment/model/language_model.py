@@ -4,6 +4,7 @@ Shapes: T time, B batch, E width of a word vector, H hidden size of one directio
 M predicted tokens of a batch, P of them at once, K sampled tokens.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -99,30 +100,38 @@ class LanguageModel(nn.Module):
         )
         return loss
 
-    def sampled_loss(
-        self, predictions: Predictions, sampled_K: Tensor, log_expected_V: Tensor
-    ) -> Tensor:
-        """Mean cross entropy of the predictions among the right tokens and some others.
+    def sampled_losses(
+        self, predicted: Sequence[Predictions], sampled_K: Tensor, log_expected_V: Tensor
+    ) -> list[Tensor]:
+        """Mean cross entropy of each direction among the right tokens and some others.
 
         The logarithm of how often a token is expected among the sampled ones is taken off its
         logit, which makes up for its being there so often (Jean et al., 2015, section 3; Bengio &
         Senecal, 2008). A sampled token that is the right one does not count against itself.
 
         Args:
-            predictions: of one direction.
+            predicted: of every direction.
             sampled_K: int64 tokens, the same for all predictions.
             log_expected_V: logarithm of how often each token is expected in `sampled_K`.
         """
-        states_ME, targets_M = predictions
-        offset_V = self.bias_V - log_expected_V
-        right_M = (states_ME * self.embedding(targets_M)).sum(1) + offset_V[targets_M]
-        others_MK = linear(states_ME, self.embedding(sampled_K), offset_V[sampled_K]).float()
-        column_V = torch.full_like(offset_V, -1, dtype=torch.int64)
+        # Looked up at once: the gradient of each look-up is as large as the whole embedding.
+        parts = [sampled_K, *(targets_M for _, targets_M in predicted)]
+        tokens, sizes = torch.cat(parts), [len(part) for part in parts]
+        sampled_KE, *rights = self.embedding(tokens).split_with_sizes(sizes)
+        offset_K, *offsets = (self.bias_V - log_expected_V)[tokens].split_with_sizes(sizes)
+        column_V = torch.full_like(log_expected_V, -1, dtype=torch.int64)
         column_V[sampled_K] = torch.arange(len(sampled_K), device=sampled_K.device)
-        column_M1 = column_V[targets_M].unsqueeze(1)
-        hit_M1 = (column_M1 >= 0).float() * IMPOSSIBLE
-        others_M = others_MK.scatter_add(1, column_M1.clamp(min=0), hit_M1).logsumexp(dim=1)
-        return softplus(others_M - right_M).mean()
+        losses = []
+        for (states_ME, targets_M), right_ME, offset_M in zip(
+            predicted, rights, offsets, strict=True
+        ):
+            right_M = (states_ME * right_ME).sum(1) + offset_M
+            others_MK = linear(states_ME, sampled_KE, offset_K).float()
+            column_M1 = column_V[targets_M].unsqueeze(1)
+            hit_M1 = (column_M1 >= 0).float() * IMPOSSIBLE
+            others_M = others_MK.scatter_add(1, column_M1.clamp(min=0), hit_M1).logsumexp(dim=1)
+            losses.append(softplus(others_M - right_M).mean())
+        return losses
 
 
 class _CrossEntropy(torch.autograd.Function):

@@ -114,7 +114,4 @@ class Language:
         # By the host, which has to know how many differ.
         drawn = torch.multinomial(self._probability_V, self._samples, replacement=True)
         sampled_K = send(torch.unique(drawn), self._runtime.device)
-        return [
-            self.model.sampled_loss(predictions, sampled_K, self._log_expected_V)
-            for predictions in predicted
-        ]
+        return self.model.sampled_losses(predicted, sampled_K, self._log_expected_V)

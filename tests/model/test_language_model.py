@@ -162,32 +162,36 @@ def test_in_bfloat16_the_loss_keeps_what_that_format_can_hold() -> None:
 def test_sampled_by_hand() -> None:
     model = make_model()
     nn.init.normal_(model.bias_V)
-    states_ME = torch.randn(3, 3)
-    targets_M, sampled_K = torch.tensor([1, 5, 2]), torch.tensor([2, 5, 7])
-    log_expected_V = torch.linspace(-3, -0.1, VOCABULARY)
-    found = model.sampled_loss(Predictions(states_ME, targets_M), sampled_K, log_expected_V)
-    logits_MV = states_ME @ model.embedding.weight.T + model.bias_V - log_expected_V
-    expected = []
-    # The right token against those sampled, without itself.
-    for row, others in enumerate(([2, 5, 7], [2, 7], [5, 7])):
-        candidates = [int(targets_M[row]), *others]
-        expected.append(cross_entropy(logits_MV[row, candidates][None], torch.tensor([0])))
-    torch.testing.assert_close(found, torch.stack(expected).mean())
+    sampled_K, log_expected_V = torch.tensor([2, 5, 7]), torch.linspace(-3, -0.1, VOCABULARY)
+    # Each right token against those sampled, without itself.
+    against = {1: [2, 5, 7], 5: [2, 7], 2: [5, 7], 8: [2, 5, 7]}
+    predicted = [
+        Predictions(torch.randn(len(targets), 3), torch.tensor(targets))
+        for targets in ([1, 5, 2], [8, 2])
+    ]
+    found = model.sampled_losses(predicted, sampled_K, log_expected_V)
+    for loss, (states_ME, targets_M) in zip(found, predicted, strict=True):
+        logits_MV = states_ME @ model.embedding.weight.T + model.bias_V - log_expected_V
+        expected = [
+            cross_entropy(logits_V[[target, *against[target]]][None], torch.tensor([0]))
+            for logits_V, target in zip(logits_MV, targets_M.tolist(), strict=True)
+        ]
+        torch.testing.assert_close(loss, torch.stack(expected).mean())
 
 
 def test_with_every_token_sampled_it_is_the_loss_itself() -> None:
     model = make_model()
-    predictions, _ = predict(model, *batch([7, 4]))
+    predicted = predict(model, *batch([7, 4]))
     everything_K, no_V = torch.arange(VOCABULARY), torch.zeros(VOCABULARY)
-    found = model.sampled_loss(predictions, everything_K, no_V)
-    torch.testing.assert_close(found, model.loss(predictions))
+    found = model.sampled_losses(predicted, everything_K, no_V)
+    torch.testing.assert_close(found, [model.loss(predictions) for predictions in predicted])
 
 
 def test_nothing_but_the_targets_sampled_costs_nothing() -> None:
     model = make_model()
     predictions = Predictions(torch.randn(2, 3), torch.tensor([4, 4]))
-    loss = model.sampled_loss(predictions, torch.tensor([4]), torch.zeros(VOCABULARY))
-    loss.backward()  # type: ignore[no-untyped-call]
+    (loss,) = model.sampled_losses([predictions], torch.tensor([4]), torch.zeros(VOCABULARY))
+    loss.backward()
     assert loss == 0
     for weight in model.parameters():
         assert weight.grad is None or weight.grad.isfinite().all()
