@@ -142,8 +142,8 @@ def fit_ngrams(
 
 
 def _scale(values: NDArray[np.float32]) -> float:
-    """What brings values to `SPREAD`; 1 where they do not differ but for their rounding."""
-    if len(values) == 0 or values.std() <= 1e-3 * np.abs(values).max():
+    """What brings values to `SPREAD`; 1 where they hardly differ, since those to come may."""
+    if len(values) == 0 or values.std() <= 1e-3 * max(1.0, np.abs(values).max()):
         return 1.0
     return SPREAD / float(values.std())
 

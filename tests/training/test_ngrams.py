@@ -185,6 +185,12 @@ def stands_in(gram: list[int], review: list[int]) -> bool:
     rows=training,
     text=st.lists(st.integers(1, V - 1), min_size=1, max_size=8),
 )
+# The first run's weights are next to nothing, which is no scale for those of the second.
+@example(
+    earlier=[([3], 1), ([3], 0), ([3], 0)],
+    rows=[([2], 0), ([2], 0), ([2], 1), ([3], 1), ([3], 1), ([3], 1)],
+    text=[1],
+)
 @settings(max_examples=40, deadline=None)
 def test_ratios_start_from_those_of_another_run(
     earlier: list[tuple[list[int], int]], rows: list[tuple[list[int], int]], text: list[int]
