@@ -6,6 +6,7 @@ G = 4H gates in PyTorch's order (input, forget, cell candidate, output).
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import logging
 import os
@@ -93,16 +94,16 @@ def bidirectional_layer(
     return out_TBH
 
 
-def product(a_MK: Tensor, b_KN: Tensor) -> Tensor:
-    """The product of two matrices on a CPU, by oneDNN.
+def product(a_MK: Tensor, b_KN: Tensor, onto_MN: Tensor | None = None) -> Tensor:
+    """The product of two matrices on a CPU, added to a third if there is one, in place.
 
-    That is what PyTorch multiplies bfloat16 with; in float32 it takes MKL, whose product is the
-    slower one on AMD's processors (docs/performance.md).
+    PyTorch multiplies bfloat16 by oneDNN and float32 by MKL, which is the slower one on AMD's
+    processors and the faster one on Intel's (docs/performance.md).
     """
-    if a_MK.dtype == torch.bfloat16:
-        return a_MK @ b_KN
-    product_MN: Tensor = torch.ops.mkldnn._linear_pointwise(a_MK, b_KN.T, None, "none", [], "")
-    return product_MN
+    if a_MK.dtype == torch.float32 and "GenuineIntel" not in _processor():
+        product_MN: Tensor = torch.ops.mkldnn._linear_pointwise(a_MK, b_KN.T, None, "none", [], "")
+        return product_MN if onto_MN is None else onto_MN.add_(product_MN)
+    return a_MK @ b_KN if onto_MN is None else onto_MN.addmm_(a_MK, b_KN)
 
 
 class _Layer(torch.autograd.Function):
@@ -146,25 +147,24 @@ class _Layer(torch.autograd.Function):
         _call("backward", tensors, (T, B, H))
         (right_NG, left_NG), x_gradient_TBE = gates_D, None
         if ctx.needs_input_grad[1]:
-            x_gradient_NE = product(right_NG, w_DGE[0]).add_(product(left_NG, w_DGE[1]))
+            x_gradient_NE = product(left_NG, w_DGE[1], product(right_NG, w_DGE[0]))
             x_gradient_TBE = x_gradient_NE.view_as(x_TBE)
         # One product for all gradients of a direction. We transpose its operands ourselves: oneDNN
         # multiplies a transposed bfloat16 matrix at half of its rate.
         operands_KN = x_TBE.new_empty(E + H + 1, T * B)
-        gradients_DKG = x_TBE.new_empty(2, E + H + 1, 4 * H)
+        gradients_DGK = x_TBE.new_empty(2, 4 * H, E + H + 1)
         x_EN, h_HN, one_1N = operands_KN.split((E, H, 1))
         _transpose(x_TBE.flatten(0, 1).contiguous(), x_EN)
         one_1N.fill_(1)
         # A state takes part in the next step of its direction; the first step has none before it.
         _transpose(out_TBH[:-1, :, :H].flatten(0, 1), h_HN[:, B:])
         h_HN[:, :B] = 0
-        gradients_DKG[0] = product(operands_KN, right_NG)
+        _transpose(product(operands_KN, right_NG), gradients_DGK[0])
         _transpose(out_TBH[1:, :, H:].flatten(0, 1), h_HN[:, :-B])
         h_HN[:, -B:] = 0
-        gradients_DKG[1] = product(operands_KN, left_NG)
-        inputs_DEG, recurrent_DHG, bias_D1G = gradients_DKG.split((E, H, 1), dim=1)
-        weights = inputs_DEG.transpose(1, 2), recurrent_DHG.transpose(1, 2)
-        return None, x_gradient_TBE, *weights, bias_D1G.squeeze(1).float()
+        _transpose(product(operands_KN, left_NG), gradients_DGK[1])
+        inputs_DGE, recurrent_DGH, bias_DG1 = gradients_DGK.split((E, H, 1), dim=2)
+        return None, x_gradient_TBE, inputs_DGE, recurrent_DGH, bias_DG1.squeeze(2).float()
 
 
 def _transpose(x_NE: Tensor, out_EN: Tensor) -> None:
@@ -214,10 +214,11 @@ def _built(cache_dir: Path) -> Path:
     return library
 
 
+@functools.cache
 def _processor() -> str:
-    """What `-march=native` depends on."""
+    """Who made it and what it can do: what `-march=native` and the faster product depend on."""
+    lines: list[str] = []
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("flags"):
-                return line
-    return ""
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    found = {line.partition("\t")[0]: line for line in reversed(lines)}
+    return "\n".join(found.get(name, "") for name in ("vendor_id", "flags"))
