@@ -16,7 +16,7 @@ from sentiment.config import Kernel
 from sentiment.errors import UserError
 from sentiment.model import kernel
 from sentiment.model.encoder import Encoder
-from sentiment.model.kernel import bidirectional_layer, load_kernel
+from sentiment.model.kernel import bidirectional_layer, load_kernel, product
 from tests.model.test_encoder import reference_for, run_packed
 
 # T time, B batch, E input width, H hidden size of one direction.
@@ -126,6 +126,21 @@ def test_the_number_of_threads_changes_nothing() -> None:
     torch.set_num_threads(before)
     assert torch.equal(outputs[0], outputs[1])
     assert torch.equal(outputs[0], outputs[2])
+
+
+@pytest.mark.parametrize("maker", ["GenuineIntel", "AuthenticAMD"])
+def test_products_are_right_whoever_made_the_processor(
+    maker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "_processor", lambda: f"vendor_id : {maker}")
+    torch.manual_seed(0)
+    a_MK, b_KN, onto_MN = torch.randn(70, 33), torch.randn(33, 50), torch.randn(70, 50)
+    right_MN = a_MK.double() @ b_KN.double()
+    assert torch.allclose(product(a_MK, b_KN).double(), right_MN, atol=1e-5)
+    right_MN += onto_MN
+    found_MN = product(a_MK, b_KN, onto_MN)
+    assert torch.allclose(found_MN.double(), right_MN, atol=1e-5)
+    assert found_MN.data_ptr() == onto_MN.data_ptr()
 
 
 def test_an_evaluation_gives_what_training_gives() -> None:
