@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
-from datasets import concatenate_datasets
+from datasets import Dataset, concatenate_datasets
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -25,8 +25,8 @@ from sentiment.training.ngrams import fit_ngrams
 from sentiment.training.objectives import resolve_pos_weight
 from sentiment.training.runtime import Runtime
 from sentiment.training.self_training import add_groups, add_reviews, label_texts
-from sentiment.training.state import PRIOR
-from sentiment.training.transfer import prior_sha256
+from sentiment.training.state import PRIOR, TEACHER
+from sentiment.training.transfer import prior_sha256, tensors_sha256
 
 log = logging.getLogger(__name__)
 
@@ -47,23 +47,19 @@ class Data:
     """Of the labels 0 and 1."""
     unlabelled: EncodedTexts | None
     """For objectives that need no label; `None`: not asked for, or there are none."""
+    untaught: Dataset | None = None
+    """Texts for a teacher to label; `None`: without one."""
     ngrams: NGramFeatures | None = None
     """Learned from the training reviews; `None`: not yet, or without n-grams."""
 
 
-def load_data(
-    config: TrainConfig,
-    runtime: Runtime,
-    loaded: Saved | None,
-    teacher: Checkpoint | None = None,
-) -> Data:
+def load_data(config: TrainConfig, runtime: Runtime, loaded: Saved | None) -> Data:
     """Read, split and encode the reviews; the vocabulary is learned from those to train on.
 
     Args:
         config: gets the names of the labels, and `pos_weight` as a number.
         runtime: where caches lie.
         loaded: a checkpoint whose tokenizer to take instead.
-        teacher: labels the texts without labels.
 
     Raises:
         UserError: reviews or a tokenizer that cannot be used.
@@ -96,20 +92,37 @@ def load_data(
         *(100 * train.labels_N.double().mean(), pos_weight),
     )
     groups_N = groups_of(splits["train"])
-    unlabelled: EncodedTexts | None = None
+    unlabelled, untaught = None, None
     needs_no_label = {"virtual_adversarial", "entropy"} & config.objective.added.keys()
-    if needs_no_label or teacher is not None:
+    if needs_no_label or config.teacher is not None:
         texts = concatenate_datasets([load_unlabelled(config.data, known), rest])
         if needs_no_label and len(texts) > 0:
             plain = without_labels(texts)
             sha256["unlabelled"] = fingerprint(plain)
             encoded = encode(plain, sha256["unlabelled"], tokenizer, runtime.cache_dir)
             unlabelled = encoded.truncate(*limits)
-        if teacher is not None:
-            more, sha256["unlabelled"] = label_texts(texts, teacher, tokenizer, runtime)
-            train = add_reviews(train, more.truncate(*limits))
-            groups_N = add_groups(groups_N, len(more))
-    return Data(tokenizer, train, groups_N, validation, test, sha256, names, unlabelled)
+        if config.teacher is not None:
+            untaught = texts
+    return Data(tokenizer, train, groups_N, validation, test, sha256, names, unlabelled, untaught)
+
+
+def learn_from(teacher: Checkpoint, config: TrainConfig, runtime: Runtime, data: Data) -> Data:
+    """The same reviews, to train on also the texts without labels as a teacher labels them.
+
+    Raises:
+        UserError: there are no texts.
+    """
+    assert data.untaught is not None
+    more, sha256 = label_texts(data.untaught, teacher, data.tokenizer, runtime)
+    more = more.truncate(config.tokenizer.max_length, config.tokenizer.truncation_side)
+    weights = (tensor for _, tensor in sorted(teacher.weights.items()))
+    return replace(
+        data,
+        train=add_reviews(data.train, more),
+        groups_N=add_groups(data.groups_N, len(more)),
+        sha256=data.sha256 | {"unlabelled": sha256, TEACHER: tensors_sha256(weights)},
+        untaught=None,
+    )
 
 
 def learn_ngrams(config: ModelConfig, data: Data, prior: NGramFeatures | None) -> Data:

@@ -16,7 +16,7 @@ from sentiment.lifecycle import (
     settle_places,
     take_up,
 )
-from sentiment.loading import Data, learn_ngrams, load_data
+from sentiment.loading import Data, learn_from, learn_ngrams, load_data
 from sentiment.model.classifier import Classifier
 from sentiment.model.embedding import build_embedding
 from sentiment.observer import Observer
@@ -88,7 +88,9 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
                 with byte_progress("downloading word vectors") as show:
                     vectors = find_vectors(config.embeddings, runtime.cache_dir, show)
             loaded = source if resumed is None else resumed.checkpoint
-            data = load_data(config, runtime, loaded, teacher)
+            data = load_data(config, runtime, loaded)
+        if teacher is not None:
+            data = learn_from(teacher, config, runtime, data)
         data = learn_ngrams(config.model, data, prior)
         if resumed is None:
             state = begin(config, runtime, data, source, vectors)

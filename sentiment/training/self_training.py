@@ -54,7 +54,7 @@ def label_texts(
 
     Returns:
         The texts with the teacher's labels, its probabilities as `targets_N`, and a hash of texts
-        and labels.
+        and labels. Of several processes each asks the teacher about its share, and gets all.
 
     Raises:
         UserError: there are no texts.
@@ -66,8 +66,12 @@ def label_texts(
         )
     plain = without_labels(texts)
     sha256 = fingerprint(plain)
+    with runtime.processes.first_goes_first():
+        read, encoded = (
+            encode(plain, sha256, known, runtime.cache_dir)
+            for known in (teacher.tokenizer, tokenizer)
+        )
     reading = teacher.config.tokenizer
-    read = encode(plain, sha256, teacher.tokenizer, runtime.cache_dir)
     read = read.truncate(reading.max_length, reading.truncation_side)
     model = teacher.build_model().to(runtime.device)
     probability_N = torch.sigmoid(predict_logits(model, read, runtime))
@@ -76,7 +80,6 @@ def label_texts(
         "%s has labelled %d texts, %.1f %% of them positive",
         *(teacher.folder, len(texts), 100 * labels_N.double().mean()),
     )
-    encoded = encode(plain, sha256, tokenizer, runtime.cache_dir)
     labelled = EncodedReviews(
         encoded.ids, encoded.starts_N, encoded.lengths_N, labels_N, probability_N
     )

@@ -38,7 +38,7 @@ STATE, TENSORS = "training_state.json", "training_state.safetensors"
 MOST_BYTES_OF_PROGRESS = 20_000_000
 MOST_BYTES_BESIDE_MOMENTS = 10_000_000
 MOST_STEPS = 2**31
-PRIOR = "n-grams of init_from"
+PRIOR, TEACHER = "n-grams of init_from", "weights of teacher"
 """Their name beside those of the splits, where hashes are kept."""
 
 
@@ -77,14 +77,14 @@ class Resumable:
     """Contents of `training_state.safetensors`."""
 
     def require_reviews(self, data_sha256: Mapping[str, str]) -> None:
-        """See that the reviews, and a prior for their n-grams, are those that the run began with.
+        """See that the reviews, and what else was learned from, are those that the run began with.
 
         Raises:
             UserError: they are not.
         """
         for name, found in data_sha256.items():
             if self.progress.data_sha256.get(name) != found:
-                what = name if name == PRIOR else f"{name} reviews"
+                what = name if name in (PRIOR, TEACHER) else f"{name} reviews"
                 raise UserError(
                     f"the {what} are others than those that the run of "
                     f"{self.checkpoint.folder} began with; give it the same, or start a new run"

@@ -1,8 +1,9 @@
 """Starting from another run's tokenizer, embedding and encoder instead of from random weights."""
 
 import hashlib
+from collections.abc import Iterable
 
-from torch import nn
+from torch import Tensor, nn
 
 from sentiment.config import ModelConfig, Part, PretrainConfig, TrainConfig
 from sentiment.model.classifier import Classifier
@@ -61,11 +62,14 @@ def ngrams_of(source: Saved) -> NGramFeatures | None:
 
 def prior_sha256(prior: NGramFeatures | None) -> str:
     """Hash of what another run says of n-grams; empty where it says nothing."""
-    if prior is None:
-        return ""
+    return "" if prior is None else tensors_sha256(prior.buffers())
+
+
+def tensors_sha256(tensors: Iterable[Tensor]) -> str:
+    """Hash of some numbers, in their order."""
     hashed = hashlib.sha256()
-    for table in prior.buffers():
-        hashed.update(table.numpy().tobytes())
+    for tensor in tensors:
+        hashed.update(tensor.numpy().tobytes())
     return hashed.hexdigest()
 
 

@@ -36,14 +36,34 @@ def run_two(*arguments: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one_does(cwd: Path) -> None:
-    for name, count in (("train", 72), ("test", 20)):
+def write_reviews(**counts: int) -> None:
+    for name, count in counts.items():
         rows = [
             f"a {'fine' if i % 2 else 'dull'} {name} film {'of ' * (i % 9)}" for i in range(count)
         ]
         table = "\n".join(f"{text} number {i},{i % 2}" for i, text in enumerate(rows))
         Path(f"{name}.csv").write_text(f"text,label\n{table}\n")
+
+
+@pytest.mark.slow
+def test_two_processes_learn_from_a_teacher_as_one_does(cwd: Path) -> None:
+    write_reviews(train=72, test=20, more=150)
+    run_door(train.main, *SAME_FOR_ALL, "hydra.run.dir=teacher")
+    taught = (*SAME_FOR_ALL, "data.unlabelled=more.csv", "teacher=teacher")
+    run_door(train.main, *taught, "hydra.run.dir=one")
+    done = run_two("-m", "sentiment.train", *taught, "hydra.run.dir=two")
+    assert done.stdout.count("has labelled 150 texts") == 1
+    np.testing.assert_allclose(history(Path("two")), history(Path("one")), rtol=1e-4)
+    hashes = [
+        json.loads(Path(run, "environment.json").read_text())["data_sha256"]
+        for run in ("one", "two")
+    ]
+    assert hashes[0] == hashes[1]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(cwd: Path) -> None:
+    write_reviews(train=72, test=20)
     run_door(train.main, *SAME_FOR_ALL, "hydra.run.dir=one")
     done = run_two("-m", "sentiment.train", *SAME_FOR_ALL, "hydra.run.dir=two")
     assert done.stdout.count("test accuracy") == 1

@@ -10,6 +10,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sentiment import pretrain, train
+from sentiment.training.calibration import divide_logits
+from sentiment.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.cli.test_configuration import door_in
 
 TINY = (
@@ -53,7 +55,8 @@ def test_a_student_learns_from_labels_and_teacher(workspace: Path) -> None:
     assert "| unlabelled | `" in card
     assert str(workspace) not in card
     environment = json.loads((workspace / "student/environment.json").read_text())
-    assert set(environment["data_sha256"]) == {"train", "validation", "test", "unlabelled"}
+    splits = {"train", "validation", "test", "unlabelled"}
+    assert set(environment["data_sha256"]) == splits | {"weights of teacher"}
 
 
 def test_all_at_once_has_its_curves_and_goes_on_to_the_same_bytes(workspace: Path) -> None:
@@ -90,6 +93,13 @@ def test_all_at_once_has_its_curves_and_goes_on_to_the_same_bytes(workspace: Pat
     done = door_in(workspace, train.main, "resume=parts", "trainer.epochs=3", "teacher=untaught")
     assert done.returncode == 2
     assert "the unlabelled reviews are others than those that the run" in done.stderr
+    # Calibration changes probabilities, which are learned, but no label.
+    softer = divide_logits(load_checkpoint(workspace / "teacher"), 2.0)
+    parts = (softer.build_model(), softer.tokenizer, softer.config, softer.metrics)
+    save_checkpoint(workspace / "softer", *parts)
+    done = door_in(workspace, train.main, "resume=parts", "trainer.epochs=3", "teacher=softer")
+    assert done.returncode == 2
+    assert "the weights of teacher are others than those that the run" in done.stderr
 
 
 def test_reviews_that_lose_their_labels_are_labelled_by_the_teacher(workspace: Path) -> None:
