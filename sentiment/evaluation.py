@@ -1,6 +1,5 @@
 """An evaluation, front to back: what is read, scored, calibrated, written and said."""
 
-import json
 import logging
 import os
 import time
@@ -20,8 +19,8 @@ from sentiment.report.card import TEMPERATURE
 from sentiment.report.html import Scored, refuse_unwritable, write_report
 from sentiment.report.metrics import binary_metrics
 from sentiment.report.run import (
-    ENVIRONMENT,
     SLICES,
+    recorded_hashes,
     write_environment,
     write_metrics,
     write_predictions,
@@ -61,16 +60,19 @@ def run(config: EvaluateConfig, directory: Path) -> None:
     reviews = load_test(data, checkpoint.config.split)
     column = [] if config.slice_by is None else column_of(reviews, config.slice_by)
     names, data_sha256 = label_names(reviews), fingerprint(reviews)
-    if config.data.source is None and data.source is DataSource.files and data.test is None:
-        _refuse_other_reviews(checkpoint, data, data_sha256)
+    recorded = recorded_hashes(checkpoint.folder)
+    is_its_own = recorded.get("test", data_sha256) == data_sha256
+    if data.source is checkpoint.config.data.source is DataSource.files and data.test is None:
+        _refuse_other_reviews(checkpoint, data, is_its_own)
     fitted: dict[str, float] = {}
     if config.calibrate:
-        checkpoint, fitted = _calibrate(checkpoint, data, runtime)
+        checkpoint, fitted = _calibrate(checkpoint, data, runtime, recorded.get("validation"))
 
     tokenizing = checkpoint.config.tokenizer
     whole = encode(reviews, data_sha256, checkpoint.tokenizer, runtime.cache_dir)
     encoded = whole.truncate(tokenizing.max_length, tokenizing.truncation_side)
-    environment = describe_environment(runtime) | {"data_sha256": data_sha256}
+    hashes = recorded | {"test" if is_its_own else "tested on": data_sha256}
+    environment = describe_environment(runtime) | {"data_sha256": hashes}
     write_environment(directory, environment)
     predictor = SentimentPredictor(checkpoint, runtime)
     logits_N = predict_logits(predictor.model, encoded, runtime)
@@ -91,7 +93,7 @@ def run(config: EvaluateConfig, directory: Path) -> None:
             directory / "checkpoints" / "best",
             *(predictor.model, checkpoint.tokenizer, checkpoint.config),
             checkpoint.metrics | fitted | tagged,
-            data_sha256={"test": data_sha256},
+            data_sha256=hashes,
         )
         log.info("with the calibrated checkpoint:")
         log.info("  python -m sentiment.predict --checkpoint %s", directory)
@@ -122,10 +124,9 @@ def _data(asked: DataConfig, trained_on: DataConfig) -> DataConfig:
     if asked.source is None:
         return replace(trained_on, **_given(asked))
     if asked.source is trained_on.source is DataSource.files:
+        inherited = ("negative", "positive", "group_column", "drop_empty")
         return replace(
-            asked,
-            negative=asked.negative or trained_on.negative,
-            positive=asked.positive or trained_on.positive,
+            asked, **{name: getattr(asked, name) or getattr(trained_on, name) for name in inherited}
         )
     return asked
 
@@ -134,22 +135,22 @@ def _given(data: DataConfig) -> dict[str, Any]:
     return {name: value for name, value in asdict(data).items() if value}
 
 
-def _refuse_other_reviews(checkpoint: Checkpoint, data: DataConfig, data_sha256: str) -> None:
+def _refuse_other_reviews(checkpoint: Checkpoint, data: DataConfig, is_its_own: bool) -> None:
     """See that what is set aside for the test is what was set aside in training.
 
     Raises:
-        UserError: the file has changed.
+        UserError: the file has changed, or is another one.
     """
-    record = checkpoint.folder.resolve().parents[1] / ENVIRONMENT
-    if record.exists() and data_sha256 != json.loads(record.read_text())["data_sha256"]["test"]:
+    if not is_its_own:
         raise UserError(
-            f"{data.train} has changed since {checkpoint.folder} was trained: which of its "
-            "reviews were set aside for the test is lost; give others with data.test=FILE"
+            f"{data.train} has changed since {checkpoint.folder} was trained, or is another file: "
+            "which of its reviews were set aside for the test is lost; give others with "
+            "data.test=FILE"
         )
 
 
 def _calibrate(
-    checkpoint: Checkpoint, asked: DataConfig, runtime: Runtime
+    checkpoint: Checkpoint, asked: DataConfig, runtime: Runtime, recorded: str | None
 ) -> tuple[Checkpoint, dict[str, float]]:
     """Fit the temperature on the validation reviews of the checkpoint's run.
 
@@ -157,17 +158,29 @@ def _calibrate(
         checkpoint: whose logits to divide.
         asked: reviews of the same source say where these are now.
         runtime: where to compute.
+        recorded: hash of these reviews in training, where it is known.
 
     Returns:
         The calibrated checkpoint, and its figures on these reviews with the temperature.
 
     Raises:
-        UserError: reviews that cannot be read, or that no temperature fits.
+        UserError: reviews that cannot be read, were not set aside in training, or that no
+            temperature fits.
     """
     config = checkpoint.config
     now = _given(asked) if asked.source is config.data.source else {}
+    if config.data.test is None:
+        # Test reviews that were drawn are drawn first, whatever others are scored.
+        now.pop("test", None)
     texts = load_splits(replace(config.data, **now), config.split)["validation"]
-    validation = encode(texts, fingerprint(texts), checkpoint.tokenizer, runtime.cache_dir)
+    sha256 = fingerprint(texts)
+    if recorded not in (None, sha256):
+        raise UserError(
+            f"calibrate needs the validation reviews of the run of {checkpoint.folder}, and finds "
+            "others: its data has changed or is not what was given; give the same, or "
+            "calibrate=false"
+        )
+    validation = encode(texts, sha256, checkpoint.tokenizer, runtime.cache_dir)
     validation = validation.truncate(config.tokenizer.max_length, config.tokenizer.truncation_side)
     labels_N = validation.labels_N
     logits_N = predict_logits(checkpoint.build_model().to(runtime.device), validation, runtime)

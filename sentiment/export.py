@@ -1,16 +1,15 @@
 """`python -m sentiment.export`: a saved checkpoint for use without this project."""
 
 import argparse
-import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from sentiment.arguments import Parser, orderly_exit
 from sentiment.config import Device, Precision
 from sentiment.errors import UserError
-from sentiment.report.run import ENVIRONMENT
+from sentiment.report.run import recorded_hashes
 
 NEEDED: dict[str, tuple[str, ...]] = {"onnx": ("onnx", "onnxruntime"), "torch": ()}
 """Packages that a format needs beside those that are always there."""
@@ -43,22 +42,10 @@ def export(arguments: argparse.Namespace) -> None:
     from sentiment.training.predictor import SentimentPredictor
 
     predictor = SentimentPredictor.load(arguments.checkpoint, Device.cpu, Precision.float32)
-    data_sha256 = _recorded_data(predictor.checkpoint.folder)
+    data_sha256 = recorded_hashes(predictor.checkpoint.folder)
     output: Path = arguments.output
     difference = export_checkpoint(predictor, Format(arguments.format), output, data_sha256)
     print(f"{output} gives the checkpoint's probabilities; largest difference {difference:.6f}")
-
-
-def _recorded_data(checkpoint: Path) -> Mapping[str, str]:
-    """Hash of each split, where the checkpoint is still in the directory of its run."""
-    record = checkpoint.resolve().parents[1] / ENVIRONMENT
-    if not record.exists():
-        return {}
-    try:
-        found = json.loads(record.read_text())["data_sha256"]
-        return {str(name): str(digest) for name, digest in found.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{record} is damaged; move the checkpoint out of this run") from error
 
 
 def parse(command_line: Sequence[str]) -> argparse.Namespace:

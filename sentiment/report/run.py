@@ -59,6 +59,22 @@ def write_environment(directory: Path, environment: Mapping[str, Any]) -> None:
     write_json(directory / ENVIRONMENT, environment)
 
 
+def recorded_hashes(checkpoint: Path) -> dict[str, str]:
+    """Hash of each split, where a checkpoint is still in the directory of its run; or nothing.
+
+    Raises:
+        UserError: the run's record is damaged.
+    """
+    record = checkpoint.resolve().parents[1] / ENVIRONMENT
+    if not record.exists():
+        return {}
+    try:
+        found = json.loads(record.read_text())["data_sha256"]
+        return {str(name): str(digest) for name, digest in found.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{record} is damaged; move the checkpoint out of this run") from error
+
+
 def changes(directory: Path, environment: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """What is not as `write_environment` recorded it: name, value then, value now."""
     recorded = json.loads((directory / ENVIRONMENT).read_text())

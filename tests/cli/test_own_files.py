@@ -12,6 +12,7 @@ import yaml
 
 from sentiment import evaluate, train
 from sentiment.data.reviews import SAMPLE
+from sentiment.report.run import recorded_hashes
 from tests.cli.test_configuration import door_in, fail
 
 TINY = (
@@ -120,13 +121,48 @@ def test_accuracy_is_given_by_length_and_by_any_column(run: Path, workspace: Pat
 
 def test_a_changed_file_has_lost_its_test_reviews(run: Path, workspace: Path) -> None:
     path = workspace / "reviews.csv"
+    settings = (f"checkpoint={run}", "runtime.threads=1")
+    again = ("data=files", f"data.train={path}", "data.label_column=verdict")
     before = path.read_text()
     own_reviews(slice(0, 310)).to_csv(path, index=False)
-    done = door("evaluate", f"checkpoint={run}", "runtime.threads=1", cwd=workspace)
+    drawn, named = (door("evaluate", *settings, *more, cwd=workspace) for more in ((), again))
+    other = door("evaluate", *settings, "calibrate=true", "data.test=new.jsonl", cwd=workspace)
     path.write_text(before)
-    assert done.returncode == 2
-    assert f"{path} has changed since {run}" in done.stderr
-    assert done.stderr.endswith("give others with data.test=FILE\n")
+    for done in (drawn, named):
+        assert done.returncode == 2
+        assert f"{path} has changed since {run}" in done.stderr
+        assert done.stderr.endswith("give others with data.test=FILE\n")
+    assert other.returncode == 2
+    assert "calibrate needs the validation reviews of the run" in other.stderr
+
+
+def test_calibration_finds_the_validation_reviews_whatever_is_tested(tmp_path: Path) -> None:
+    # Every seventh label is wrong: something to be unsure of.
+    rows = [f"film {i} is {('dull', 'fine')[i % 2]},{(i + (i % 7 == 0)) % 2}\n" for i in range(300)]
+    (tmp_path / "train.csv").write_text("text,label\n" + "".join(rows))
+    (tmp_path / "new.csv").write_text("text,label\n" + "".join(rows[:100]).replace("film", "play"))
+    learn = (*TINY, "trainer.epochs=3", "optimizer.learning_rate=0.03", "hydra.run.dir=run")
+    settings = ("checkpoint=run", "calibrate=true", "runtime.threads=1")
+    doors = [("train", "data=files", "data.train=train.csv", *learn)]
+    doors += [("evaluate", *settings, "hydra.run.dir=own")]
+    doors += [("evaluate", *settings, "data.test=new.csv", "hydra.run.dir=other")]
+    for name, *options in doors:
+        done = door(name, *options, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    own, other = (
+        json.loads((tmp_path / name / "checkpoints/best/metrics.json").read_text())
+        for name in ("own", "other")
+    )
+    assert own["validation/temperature"] == other["validation/temperature"]
+    assert (own["validation/reviews"], other["test/reviews"]) == (27, 100)
+    hashes = recorded_hashes(tmp_path / "run/checkpoints/best")
+    assert recorded_hashes(tmp_path / "own/checkpoints/best") == hashes
+    # What was scored comes beside, and the reviews of the run are still known as such.
+    others = recorded_hashes(tmp_path / "other/checkpoints/best")
+    assert {name: others[name] for name in hashes} == hashes
+    assert set(others) - set(hashes) == {"tested on"}
+    done = door("evaluate", "checkpoint=other", "runtime.threads=1", cwd=tmp_path)
+    assert "on 30 test reviews" in done.stdout, done.stderr
 
 
 CAFE = b"text,label\ncaf\xe9,1\n"
