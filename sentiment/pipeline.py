@@ -40,9 +40,16 @@ from sentiment.training.loop import fit
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.processes import Processes
 from sentiment.training.runtime import Runtime, memory_advice, prepare, seed_everything
-from sentiment.training.self_training import require_same_split
 from sentiment.training.state import PRIOR, Progress, Resumable, TrainingState
-from sentiment.training.transfer import adopt_settings, build_from, freeze, ngrams_of, prior_sha256
+from sentiment.training.transfer import (
+    adopt_settings,
+    build_from,
+    freeze,
+    ngrams_of,
+    prior_sha256,
+    require_same_split,
+    shares_reviews,
+)
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +72,15 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
         return
     runtime = prepare(config.runtime, processes=processes)
     seed_everything(config.seed)
+    settle_places(config, runtime)
     source, prior = None, None
     if config.init_from is not None and (resumed is None or PRIOR in resumed.progress.data_sha256):
         config.init_from = os.path.abspath(os.path.expanduser(config.init_from))
         source = load_any(Path(config.init_from))
-        prior = ngrams_of(source)
+        prior = ngrams_of(source, config)
         if resumed is None:
+            if isinstance(source, Checkpoint) and shares_reviews(config, source.config):
+                require_same_split(config, source, "init_from")
             adopt_settings(config, source.config)
         else:
             resumed.require_reviews({PRIOR: prior_sha256(prior)})
@@ -78,8 +88,8 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
     if config.teacher is not None:
         config.teacher = os.path.abspath(os.path.expanduser(config.teacher))
         teacher = load_checkpoint(Path(config.teacher))
-        require_same_split(config, teacher)
-    settle_places(config, runtime)
+        if config.data.source is teacher.config.data.source:
+            require_same_split(config, teacher, "teacher")
 
     with memory_advice(config):
         with processes.first_goes_first():

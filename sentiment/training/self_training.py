@@ -4,7 +4,6 @@ The probabilities of the teacher take the place of labels, as in distillation (H
 """
 
 import logging
-from dataclasses import fields
 
 import numpy as np
 import torch
@@ -12,7 +11,6 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from sentiment.config import TrainConfig
 from sentiment.data.encoded import EncodedReviews
 from sentiment.data.encoding import encode, fingerprint, without_labels
 from sentiment.errors import UserError
@@ -21,24 +19,6 @@ from sentiment.training.inference import predict_logits
 from sentiment.training.runtime import Runtime
 
 log = logging.getLogger(__name__)
-
-
-def require_same_split(config: TrainConfig, teacher: Checkpoint) -> None:
-    """See that the teacher has learned from no label that this run may not learn from.
-
-    Raises:
-        UserError: its training reviews were drawn in another way.
-    """
-    if config.data.source is not teacher.config.data.source:
-        return
-    for field in fields(config.split):
-        now, was = (getattr(split, field.name) for split in (config.split, teacher.config.split))
-        if now != was:
-            now, was = (getattr(value, "value", value) for value in (now, was))
-            raise UserError(
-                f"split.{field.name} is {now}, but teacher={teacher.folder} was trained with {was} "
-                "and knows labels that are set aside here; give the same, or train another teacher"
-            )
 
 
 def label_texts(

@@ -2,16 +2,48 @@
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import fields
+from operator import attrgetter
 
 from torch import Tensor, nn
 
 from sentiment.config import ModelConfig, Part, PretrainConfig, TrainConfig
+from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
 from sentiment.model.ngrams import NGramFeatures
 from sentiment.training.checkpoint import Checkpoint, Saved
 
 READS_INPUTS = ("left_to_right.0.weight_ih_l0", "right_to_left.0.weight_ih_l0")
 """Weights of an encoder that multiply what it reads."""
+
+
+def shares_reviews(config: TrainConfig, other: TrainConfig) -> bool:
+    """Whether two runs draw their reviews from the same ones; files are known by their paths."""
+    return (config.data.source, config.data.train) == (other.data.source, other.data.train)
+
+
+def require_same_split(config: TrainConfig, other: Checkpoint, setting: str) -> None:
+    """See that another run has learned from no label that this one may not learn from.
+
+    Args:
+        config: of this run.
+        other: what the other one has left.
+        setting: that names it.
+
+    Raises:
+        UserError: its training reviews were drawn in another way.
+    """
+    drawn = [f"split.{field.name}" for field in fields(config.split)]
+    if shares_reviews(config, other.config):
+        drawn += ["data.group_column", "data.drop_empty", "data.validation", "data.test"]
+    for name in drawn:
+        now, was = (attrgetter(name)(settings) for settings in (config, other.config))
+        if now != was:
+            now, was = ("null" if v is None else getattr(v, "value", v) for v in (now, was))
+            raise UserError(
+                f"{name} is {now}, but {setting}={other.folder} was trained with {was} and "
+                "knows labels that are set aside here; give the same, or train another one"
+            )
 
 
 def adopt_settings(config: TrainConfig, source: TrainConfig | PretrainConfig) -> None:
@@ -23,8 +55,9 @@ def adopt_settings(config: TrainConfig, source: TrainConfig | PretrainConfig) ->
         setattr(config.model, name, getattr(source.model, name))
     if isinstance(source, TrainConfig):
         config.model.ngrams = source.model.ngrams
-        # The source's and as many more as were asked for.
-        config.model.ngrams_size += source.model.ngrams_size
+        if not shares_reviews(config, source):
+            # The source's and as many more as were asked for.
+            config.model.ngrams_size += source.model.ngrams_size
 
 
 def build_from(source: Saved, config: ModelConfig) -> Classifier:
@@ -53,9 +86,14 @@ def build_from(source: Saved, config: ModelConfig) -> Classifier:
     return model
 
 
-def ngrams_of(source: Saved) -> NGramFeatures | None:
-    """What a checkpoint says of n-grams, for a classifier that starts from it to go on from."""
+def ngrams_of(source: Saved, config: TrainConfig) -> NGramFeatures | None:
+    """What a checkpoint says of n-grams, for a classifier that starts from it to go on from.
+
+    Nothing where both learn from the same reviews: their labels would stand in their own features.
+    """
     if not isinstance(source, Checkpoint) or source.config.model.ngrams == 0:
+        return None
+    if shares_reviews(config, source.config):
         return None
     return source.build_model().ngrams
 

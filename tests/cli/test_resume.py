@@ -308,7 +308,9 @@ def test_what_a_run_starts_from_is_needed_to_go_on_and_may_not_change(
     cwd: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(undisturbed, "source")
-    started = ("init_from=source", "seed=1")
+    rows = [f"a {('dull', 'fine')[i % 2]} film number {i},{i % 2}" for i in range(150)]
+    Path("own.csv").write_text("\n".join(["text,label", *rows]))
+    started = ("init_from=source", "data=files", "data.train=own.csv", "trainer.batch_size=8")
     run_door(train.main, *SMALL, *started, "hydra.run.dir=whole")
     killed(Path("parts"), 9, *started)
     shutil.copytree("parts", "changed")

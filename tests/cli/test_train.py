@@ -215,14 +215,15 @@ def test_a_run_starts_from_the_tokenizer_embedding_and_encoder_of_another(
     first, second = (run / "checkpoints/best" for run in (source, tmp_path / "frozen"))
     before, after = (load_file(folder / "model.safetensors") for folder in (first, second))
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
-    assert moved == {"output.weight", "output.bias", "ngrams.features_OSC"}
+    # What n-grams say is learned anew, from the same reviews.
+    assert moved == {"output.weight", "output.bias"}
     assert (first / "tokenizer.json").read_bytes() == (second / "tokenizer.json").read_bytes()
 
     done = door_in(tmp_path, train.main, *command, "hydra.run.dir=trained")
     assert done.returncode == 0, done.stderr
     after = load_file(tmp_path / "trained/checkpoints/best/model.safetensors")
     same = {name for name in before if np.array_equal(before[name], after[name])}
-    assert same == {"ngrams.keys_OS", "ngrams.scale_OC"}
+    assert same == {name for name in before if name.startswith("ngrams.")}
     # Four small steps away from where it started, not somewhere else.
     assert np.abs(after["embedding.weight"] - before["embedding.weight"]).max() < 0.01
 

@@ -17,9 +17,8 @@ from sentiment.training.self_training import (
     add_groups,
     add_reviews,
     label_texts,
-    require_same_split,
 )
-from tests.conftest import compose_train, write_checkpoint
+from tests.conftest import write_checkpoint
 
 TEXTS = ["a good film", "bad", "good bad good " * 20, "unheard of"]
 
@@ -70,11 +69,3 @@ def test_labels_and_targets_stand_side_by_side() -> None:
     assert chosen.targets_N is not None
     assert chosen.targets_N.tolist() == [0.75]
     assert add_groups(np.array([4, 4, 1]), 2).tolist() == [4, 4, 1, 5, 6]
-
-
-def test_a_teacher_of_another_split_has_seen_the_validation_reviews(tmp_path: Path) -> None:
-    teacher = load_checkpoint(write_checkpoint(tmp_path / "teacher", TEXTS))
-    require_same_split(compose_train("data=sample"), teacher)
-    require_same_split(compose_train("split.seed=1"), teacher)  # of other reviews
-    with pytest.raises(UserError, match=r"split\.seed is 1, but teacher=.* was trained with 0 and"):
-        require_same_split(compose_train("data=sample", "split.seed=1"), teacher)
