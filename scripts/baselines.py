@@ -30,7 +30,7 @@ from torch import Tensor
 from sentiment import cli
 from sentiment.config import TrainConfig
 from sentiment.data.encoding import fingerprint
-from sentiment.data.reviews import labels_of, load_splits
+from sentiment.data.reviews import labels_of, load_splits, take_labelled
 from sentiment.errors import UserError
 from sentiment.report.metrics import binary_metrics
 from sentiment.report.result import (
@@ -127,6 +127,7 @@ def measure(model: str, config: TrainConfig, command: str) -> Result:
     environment = describe_environment(prepare(config.runtime)) | {"precision": "float64"}
     environment["packages"] |= {name: version(name) for name in ("scikit-learn", "scipy")}
     splits = load_splits(config.data, config.split)
+    splits["train"], _ = take_labelled(splits["train"], config.split)
     environment["data_sha256"] = {name: fingerprint(part) for name, part in splits.items()}
     started = time.monotonic()
     choice = choose(model, splits["train"], splits["validation"], config.seed)

@@ -91,7 +91,8 @@ def run(
             print(f"{name}: saved; resume={directory} goes on from here", file=sys.stderr)
             sys.exit(128 + stop.number)
         except (UserError, OmegaConfBaseException, OSError) as error:
-            if not (directory / ENVIRONMENT).exists():
+            is_new = OmegaConf.select(settings, "resume") is None
+            if is_new and not (directory / ENVIRONMENT).exists():
                 _take_back(directory)
             if full_error == "1":
                 raise
@@ -214,10 +215,12 @@ def _take_back(directory: Path) -> None:
     shutil.rmtree(directory / ".hydra", ignore_errors=True)
     for name in (f"{HydraConfig.get().job.name}.log", LOCK):
         (directory / name).unlink(missing_ok=True)
-    for folder in (directory, *directory.parents):
-        if folder == Path.cwd() or any(folder.iterdir()):
-            break
-        folder.rmdir()
+    with contextlib.suppress(OSError):  # of the first folder that is not empty
+        directory.rmdir()
+        for folder in directory.parents:
+            if Path.cwd() not in folder.parents:
+                break
+            folder.rmdir()
 
 
 def _exit(message: str) -> NoReturn:

@@ -56,6 +56,12 @@ def resolve_resume(job: str, schema: type[Config], arguments: list[str]) -> list
                 f"hydra.run.dir={directory} holds a run already; go on with it by "
                 f"resume={directory}, or choose another directory"
             )
+        sweep = _last(overrides, "hydra.sweep.dir")
+        if sweep is not None and any(map(_is_run, Path(sweep).glob("*/"))):
+            raise UserError(
+                f"hydra.sweep.dir={sweep} holds the runs of a sweep already; resume each of them, "
+                "or choose another directory"
+            )
         return arguments
     if "-m" in others or "--multirun" in others:
         raise UserError("resume goes on with one run, expected no -m; resume each job of a sweep")

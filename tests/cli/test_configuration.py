@@ -166,6 +166,15 @@ def test_evaluation_refuses_in_one_line(
     assert re.search(message, fail(evaluate.main, *overrides, capsys=capsys, cwd=cwd))
 
 
+def test_what_never_started_leaves_other_folders_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mount = tmp_path_factory.mktemp("mount")
+    options = ("data=imdb", "data.path=nowhere", f"hydra.run.dir={mount}/run")
+    assert "nowhere" in fail(train.main, *options, capsys=capsys, cwd=cwd)
+    assert list(mount.iterdir()) == []
+
+
 def test_the_traceback_is_there_for_those_who_ask(
     cwd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -267,6 +267,14 @@ def test_a_new_run_does_not_start_in_the_directory_of_another(
     assert f"holds a run already; go on with it by resume={stopped_once}" in line
 
 
+def test_a_sweep_does_not_write_over_another(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_door(train.main, *SMALL, "trainer.epochs=1", "hydra.run.dir=sweep/0")
+    before = snapshot(Path("sweep"))
+    line = refused("-m", "seed=0,1", *SMALL, "hydra.sweep.dir=sweep", capsys=capsys)
+    assert "hydra.sweep.dir=sweep holds the runs of a sweep already" in line
+    assert snapshot(Path("sweep")) == before
+
+
 def test_two_processes_do_not_train_the_same_run(
     stopped: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,6 +32,7 @@ def write_reviews(folder: Path, flipped: bool = False) -> Path:
 
 
 def measured(cwd: Path, *arguments: str) -> Result:
+    cwd.mkdir(exist_ok=True)
     done = door_in(cwd, baselines.main, *arguments)
     assert done.returncode == 0, done.stderr
     name = arguments[0]
@@ -56,6 +57,17 @@ def test_validation_chooses_and_test_labels_do_not(tmp_path: Path) -> None:
     assert np.array_equal(mirrored.right_N, ~found.right_N)
     assert found.command == "python scripts/baselines.py nb-lr data.path=DIR"
     assert door_in(right, baselines.main, "nb-lr", "data.path=DIR").stdout.endswith("is there\n")
+
+
+def test_few_labels_are_few(tmp_path: Path) -> None:
+    reviews = write_reviews(tmp_path / "reviews")
+    few, all_of_them = (
+        measured(folder, "nb-lr", f"data.path={reviews}", *override)
+        for folder, override in ((tmp_path / "few", ["split.labelled=20"]), (tmp_path / "all", []))
+    )
+    assert few.split["labelled"] == 20
+    hashes = [run.environment["data_sha256"] for run in (few, all_of_them)]
+    assert [name for name in hashes[0] if hashes[0][name] != hashes[1][name]] == ["train"]
 
 
 def test_unigrams_alone_cannot_tell_such_reviews(tmp_path: Path) -> None:
