@@ -200,7 +200,8 @@ def main() -> None:
     add("--seed", type=int, default=0, help="of the malformed requests (0)")
     add("reviews", nargs="*", help="which test reviews: data.path=DIR, data=sample, ...")
     arguments = parser.parse_intermixed_args()
-    texts = draw_test_texts(cli.compose_train(arguments.reviews), 2000)
+    with cli.one_line_errors():
+        texts = draw_test_texts(cli.compose_train(arguments.reviews), 2000)
     with served(arguments.run, arguments.threads) as (process, port):
         wrong = asyncio.run(run(arguments, port, texts))
         memory = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())

@@ -28,7 +28,16 @@ def launch(name: str, schema: type[Config], load: Callable[[], Callable[..., Any
     if int(os.environ.get("RANK", "0")) > 0:
         _follow(load)
     else:
-        cli.run(partial(_lead, load), name, schema, partial(resolve_resume, name, schema))
+        cli.run(partial(_lead, load), name, schema, partial(_resolve, name, schema))
+
+
+def _resolve(name: str, schema: type[Config], arguments: list[str]) -> list[str]:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and {"-m", "--multirun"} & set(arguments):
+        raise UserError(
+            "several processes train one model, expected no -m; start each job of a sweep by a "
+            "torchrun of its own"
+        )
+    return resolve_resume(name, schema, arguments)
 
 
 def _lead(load: Callable[[], Callable[..., Any]], config: object, directory: Path) -> None:

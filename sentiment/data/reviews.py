@@ -202,8 +202,10 @@ def load_split(data: DataConfig, name: str) -> Dataset:
         name: `train` or `test`.
 
     Raises:
-        UserError: reviews that cannot be read, or labels other than 0 and 1.
+        UserError: a user's files, reviews that cannot be read, or labels other than 0 and 1.
     """
+    if data.source is DataSource.files:
+        raise UserError("data is files, expected imdb or sample: only these are read here")
     reviews = _read(data, name)
     labels = set(np.unique(labels_of(reviews)).tolist())
     if labels != {0, 1}:

@@ -204,6 +204,8 @@ def _protocol(config: TrainConfig, metrics: Mapping[str, float]) -> str:
     validation = "a file of their own"
     if config.data.validation is None:
         grouped = split.kind is SplitKind.grouped
+        if config.data.source is DataSource.files:
+            grouped = config.data.group_column is not None
         drawn = "in groups that belong together" if grouped else "one by one"
         validation = (
             f"a share of {split.validation_fraction} of the training reviews, drawn {drawn} "

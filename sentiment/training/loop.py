@@ -135,13 +135,16 @@ def fit(
 
             for rows in progress(batches, f"epoch {epoch + 1}/{config.trainer.epochs}", at.batch):
                 mine = processes.share(rows)
+                # Of the batches so far: on a GPU, faults are seen some batches later.
+                batches_before = at.update + len(at.faults)
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(at.update, total, config.optimizer)
+                    group["lr"] = learning_rate(batches_before, total, config.optimizer)
                 # Everyone has to take part; a row in vain where there are fewer than processes.
                 present = mine if len(mine) else rows[:1]
                 loss, sums = task.step(learner, present, epoch, at.batch)
                 # Gradients are averaged over processes: each counts as much as its texts do.
-                share = task.size(mine) * processes.count / task.size(rows)
+                size = task.size(mine) if len(mine) else 0
+                share = size * processes.count / task.size(rows)
                 # A loss that is not finite makes the gradient so, which all of them see.
                 loss.backward(share + 0 * loss.detach())  # type: ignore[no-untyped-call]
                 asked = processes.ask(stop.requested, cadence.is_due(at.update + 1))

@@ -106,8 +106,9 @@ def _moved(x_TBE: Tensor, direction_TBE: Tensor, epsilon: float) -> Tensor:
     """Word vectors that are moved by `epsilon` standard deviations; what is 0 stays it."""
     fixed_TBE = x_TBE.detach()
     is_token_TB1 = (fixed_TBE != 0).any(dim=2, keepdim=True)
-    numbers = is_token_TB1.sum() * x_TBE.shape[2]
+    # Dropout may leave no token of short reviews, and rounding a variance below 0.
+    numbers = (is_token_TB1.sum() * x_TBE.shape[2]).clamp(min=1)
     mean = fixed_TBE.sum() / numbers
-    spread = (fixed_TBE.square().sum() / numbers - mean.square()).sqrt()
+    spread = (fixed_TBE.square().sum() / numbers - mean.square()).clamp(min=0).sqrt()
     moved_TBE: Tensor = x_TBE + epsilon * spread * unit(direction_TBE * is_token_TB1)
     return moved_TBE

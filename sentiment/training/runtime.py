@@ -160,7 +160,13 @@ def _choose_device(device: Device) -> torch.device:
         raise UserError("runtime.device=cuda: torch finds no GPU here; use cpu or auto")
     if not available or device is Device.cpu:
         return torch.device("cpu")
-    found = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    rank, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if rank >= gpus:
+        raise UserError(
+            f"process {rank + 1} on this machine finds {gpus} GPUs, expected one for each process; "
+            f"use --nproc-per-node={gpus}, or runtime.device=cpu"
+        )
+    found = torch.device("cuda", rank)
     torch.cuda.set_device(found)
     return found
 

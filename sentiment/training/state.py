@@ -136,7 +136,7 @@ class TrainingState(Generic[Model]):
                 another number of processes.
         """
         path, processes = saved.checkpoint.folder / TENSORS, self._processes
-        if self.progress.update > 0:
+        if any(name.startswith("optimizer.") for name in saved.tensors):
             for group in self.optimizer.param_groups:
                 for weight in group["params"]:
                     self.optimizer.state[weight] = {

@@ -175,6 +175,14 @@ def test_what_never_started_leaves_other_folders_as_they_were(
     assert list(mount.iterdir()) == []
 
 
+def test_a_sweep_by_several_processes_is_refused(
+    cwd: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    line = fail(train.main, "-m", "seed=0,1", capsys=capsys, cwd=cwd)
+    assert "several processes train one model, expected no -m" in line
+
+
 def test_the_traceback_is_there_for_those_who_ask(
     cwd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,3 +98,13 @@ def test_it_says_what_the_settings_mean() -> None:
     assert "n-grams of up to 2 tokens" in card
     assert "weighed 1.5 in the loss" in card
     assert "model.ngrams: 2" in card
+
+
+def test_it_says_how_validation_reviews_were_drawn() -> None:
+    own = ("data=files", "data.train=reviews.csv")
+    for overrides, drawn in (
+        (("data=imdb",), "in groups that belong together"),
+        ((*own, "data.group_column=shop"), "in groups that belong together"),
+        (own, "one by one"),
+    ):
+        assert f"training reviews, drawn {drawn}" in model_card(compose_train(*overrides), {}, {})

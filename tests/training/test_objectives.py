@@ -155,3 +155,10 @@ def test_a_gradient_that_has_nearly_vanished_still_has_a_direction() -> None:
     x_TBE[:, 0], x_TBE[:, 1] = 3e-9, 4e9
     norms = objectives.unit(x_TBE).square().sum(dim=(0, 2)).sqrt()
     torch.testing.assert_close(norms, torch.tensor([1.0, 1.0, 0.0]), rtol=1e-3, atol=0)
+
+
+def test_where_dropout_has_left_no_token_the_loss_stays_finite() -> None:
+    nothing_TBE = torch.zeros(T, B, E, dtype=torch.float64)
+    found = objectives.adversarial(Recorder(), nothing_TBE, lambda z_B: z_B.exp().mean(), 0.7)
+    assert found == 1
+    assert objectives.virtual_adversarial(Recorder(), nothing_TBE, 0.7) == 0

@@ -55,6 +55,14 @@ def test_a_missing_gpu_is_refused_when_asked_for() -> None:
     assert prepare(settings(Device.auto)).device.type == "cpu"
 
 
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match=r"process 3 on this machine finds 2 GPUs"):
+        prepare(settings(Device.auto))
+
+
 def test_the_environment_names_what_figures_depend_on() -> None:
     environment = describe_environment(prepare(settings(Device.cpu, Precision.float32)))
     assert environment["packages"]["torch"] == torch.__version__

@@ -97,6 +97,15 @@ def test_a_restored_state_goes_on_to_the_same_bits(tmp_path: Path, updates: int)
     assert again.since_epoch.compute() == state.since_epoch.compute()
 
 
+def test_a_run_whose_first_batch_was_skipped_goes_on(tmp_path: Path) -> None:
+    state = new_state()
+    learn(state, 1)
+    state.progress.update -= 1  # the optimizer has its moments all the same
+    save(state, tmp_path / "last")
+    ahead = learn(state, 2)
+    assert learn(restored(tmp_path / "last"), 2) == ahead
+
+
 class SecondOfTwo(Processes):
     """What the second process of a run sees; the first one has zeros only."""
 
