@@ -61,8 +61,13 @@ def run(config: EvaluateConfig, directory: Path) -> None:
     column = [] if config.slice_by is None else column_of(reviews, config.slice_by)
     names, data_sha256 = label_names(reviews), fingerprint(reviews)
     recorded = recorded_hashes(checkpoint.folder)
-    is_its_own = recorded.get("test", data_sha256) == data_sha256
-    if data.source is checkpoint.config.data.source is DataSource.files and data.test is None:
+    trained = checkpoint.config.data
+    is_its_own = (
+        recorded["test"] == data_sha256
+        if "test" in recorded
+        else (data.source, data.test) == (trained.source, trained.test)
+    )
+    if data.source is trained.source is DataSource.files and data.test is None:
         _refuse_other_reviews(checkpoint, data, is_its_own)
     fitted: dict[str, float] = {}
     if config.calibrate:
@@ -92,7 +97,7 @@ def run(config: EvaluateConfig, directory: Path) -> None:
         save_checkpoint(
             directory / "checkpoints" / "best",
             *(predictor.model, checkpoint.tokenizer, checkpoint.config),
-            checkpoint.metrics | fitted | tagged,
+            checkpoint.metrics | fitted | (tagged if is_its_own else {}),
             data_sha256=hashes,
         )
         log.info("with the calibrated checkpoint:")
@@ -197,7 +202,10 @@ def _calibrate(
     )
     figures = {f"validation/{name}": value for name, value in after.items()}
     figures[TEMPERATURE] = temperature * checkpoint.metrics.get(TEMPERATURE, 1.0)
-    return divide_logits(checkpoint, temperature), figures
+    calibrated = divide_logits(checkpoint, temperature)
+    # The old figures on the test reviews are of other probabilities.
+    kept = {name: v for name, v in checkpoint.metrics.items() if not name.startswith("test/")}
+    return replace(calibrated, metrics=kept), figures
 
 
 def _say(metrics: Mapping[str, float], names: tuple[str, str]) -> None:

@@ -35,8 +35,9 @@ much is waiting, and when to ask again.
 The page and the server make no request to anywhere. There is no password and no encryption: bind it
 to another address than loopback only where everyone who can reach it may use it.
 
-SIGTERM lets requests in flight finish, for 10 seconds at most. Exit codes: 2 a mistake in the input
-(one line on standard error says which), 130 stopped by Ctrl-C, 143 by SIGTERM.
+SIGTERM lets requests in flight finish, for 10 seconds at most and the computation that runs. Exit
+codes: 2 a mistake in the input (one line on standard error says which), 130 stopped by Ctrl-C, 143
+by SIGTERM.
 """
 
 
@@ -61,7 +62,8 @@ def serve(arguments: argparse.Namespace) -> None:
         is_private = ipaddress.ip_address(address).is_loopback
         if not is_private:
             print(f"everyone who reaches {place} can use it, without a password", file=sys.stderr)
-        server = make_server(predictor, arguments.host if is_private else None)
+        names = (arguments.host, address)
+        server = make_server(predictor, names if is_private else None)
         print(f"serving at http://{place}:{port}/ until Ctrl-C", file=sys.stderr)
         server.run(sockets=[listening])
 

@@ -63,6 +63,13 @@ def annotate(source: Path, target: Path, predict: Predict, column: str | None) -
     except (EOFError, gzip.BadGzipFile, zlib.error, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"cannot read {source}: {reason}") from error
+    except OSError as error:
+        if error.errno is None:  # of pyarrow, for parquet that is damaged
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"cannot read {source}: {reason}") from error
+        if error.filename is None:
+            raise UserError(f"cannot copy {source} to {target}: {error.strerror}") from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -112,7 +119,7 @@ def _annotate_csv(source: Path, output: BinaryIO, predict: Predict, column: str 
 def _annotate_jsonl(source: Path, output: BinaryIO, predict: Predict, column: str | None) -> None:
     with _open(source) as file:
 
-        def rows() -> Iterator[tuple[dict[str, Any], str]]:
+        def rows() -> Iterator[tuple[str, str]]:
             name = None
             for number, line in enumerate(_lines(file, source), 1):
                 if line.isspace():
@@ -126,13 +133,13 @@ def _annotate_jsonl(source: Path, output: BinaryIO, predict: Predict, column: st
                 if not isinstance(text, str | None):
                     raise UserError(f"{source}, line {number}: {name!r} is no string")
                 # JSON can escape half of a surrogate pair, which is no character.
-                yield row, (text or "").encode(errors="replace").decode()
+                start = line.rstrip().removesuffix("}") + (", " if row else "")
+                yield start, (text or "").encode(errors="replace").decode()
 
         for part in _parts(rows()):
-            for (row, _), new in zip(part, predict([text for _, text in part]), strict=True):
-                row.update(zip(NEW_COLUMNS, new, strict=True))
-                line = json.dumps(row, ensure_ascii=False) + "\n"
-                output.write(line.encode(errors="backslashreplace"))
+            for (start, _), new in zip(part, predict([text for _, text in part]), strict=True):
+                fields = json.dumps(dict(zip(NEW_COLUMNS, new, strict=True)), ensure_ascii=False)
+                output.write(f"{start}{fields[1:]}\n".encode())
 
 
 def _annotate_parquet(source: Path, output: BinaryIO, predict: Predict, column: str | None) -> None:

@@ -65,8 +65,9 @@ def recorded_hashes(checkpoint: Path) -> dict[str, str]:
     Raises:
         UserError: the run's record is damaged.
     """
-    record = checkpoint.resolve().parents[1] / ENVIRONMENT
-    if not record.exists():
+    folder = checkpoint.resolve().parent
+    record = folder.parent / ENVIRONMENT
+    if folder.name != "checkpoints" or not record.exists():
         return {}
     try:
         found = json.loads(record.read_text())["data_sha256"]

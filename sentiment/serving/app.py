@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -27,6 +27,8 @@ PREDICT_CALL, PREDICT_CAPACITY = 250_000, 4_000_000
 EXPLAIN_CALL, EXPLAIN_CAPACITY = 1_000, 30_000
 RETRY_AFTER = 2  # seconds
 EMPTY = "empty text"
+REFUSALS = (400, 408, 413, 415, 422, 500, 503)
+"""Statuses of requests with a body that cannot be met."""
 
 Text = Annotated[str, StringConstraints(max_length=MAX_CHARACTERS)]
 
@@ -55,7 +57,7 @@ class Found(BaseModel):
 
 
 class Nothing(BaseModel):
-    """What it says of an empty one."""
+    """What it says of an empty one, and of a request that cannot be met."""
 
     error: str
 
@@ -96,12 +98,12 @@ class Health(BaseModel):
     max_characters: int
 
 
-def create_app(predictor: SentimentPredictor, host: str | None) -> FastAPI:
+def create_app(predictor: SentimentPredictor, names: Iterable[str] | None) -> FastAPI:
     """Make the application.
 
     Args:
         predictor: what answers. It is called in one thread, and never twice at once.
-        host: name of the address of loopback that it is served at; `None`: it is another address.
+        names: of the address of loopback that it is served at; `None`: it is another address.
     """
     worker = ThreadPoolExecutor(1, "model")
     predict = Batcher(predictor, worker, PREDICT_CALL, PREDICT_CAPACITY)
@@ -114,7 +116,7 @@ def create_app(predictor: SentimentPredictor, host: str | None) -> FastAPI:
 
     # The usual pages of documentation load scripts from elsewhere.
     app = FastAPI(title="sentiment", docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.add_middleware(Guard, host=host)
+    app.add_middleware(Guard, names=names)
     app.add_exception_handler(AnyHTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(OverloadError, _overloaded)
@@ -137,7 +139,9 @@ def create_app(predictor: SentimentPredictor, host: str | None) -> FastAPI:
             max_characters=MAX_CHARACTERS,
         )
 
-    @app.post("/predict")
+    refusals: dict[int | str, dict[str, Any]] = {code: {"model": Nothing} for code in REFUSALS}
+
+    @app.post("/predict", responses=refusals)
     async def predict_texts(body: PredictBody) -> Predictions:
         return Predictions(
             predictions=[
@@ -148,7 +152,7 @@ def create_app(predictor: SentimentPredictor, host: str | None) -> FastAPI:
             ]
         )
 
-    @app.post("/explain")
+    @app.post("/explain", responses=refusals)
     async def explain_text(body: ExplainBody) -> Explanation:
         (found,) = await explain([body.text])
         if found.label is None:

@@ -1,6 +1,7 @@
 """What a request may be: for which name, of which kind, how large and how slow."""
 
 import asyncio
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException
@@ -33,13 +34,13 @@ class Guard:
 
     Args:
         app: what is guarded.
-        host: that this address of loopback is known by, beside the usual names; `None`: it is no
+        names: that this address of loopback is known by, beside the usual ones; `None`: it is no
             address of loopback, and any name will do.
     """
 
-    def __init__(self, app: ASGIApp, host: str | None) -> None:
+    def __init__(self, app: ASGIApp, names: Iterable[str] | None) -> None:
         self.app = app
-        self.names = None if host is None else LOOPBACK_NAMES | {host.lower()}
+        self.names = None if names is None else LOOPBACK_NAMES | {name.lower() for name in names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request on, or refuse it."""

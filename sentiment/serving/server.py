@@ -1,6 +1,7 @@
 """The application behind HTTP."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import uvicorn
@@ -13,15 +14,15 @@ SHUTDOWN_SECONDS = 10
 MAX_CONNECTIONS = 1000
 
 
-def make_server(predictor: SentimentPredictor, host: str | None) -> uvicorn.Server:
+def make_server(predictor: SentimentPredictor, names: Iterable[str] | None) -> uvicorn.Server:
     """A server that finishes the requests in flight when it is to stop.
 
     Args:
         predictor: what answers.
-        host: name of the address of loopback that it listens on; `None`: it is another address.
+        names: of the address of loopback that it listens on; `None`: it is another address.
     """
     config = uvicorn.Config(
-        create_app(predictor, host),
+        create_app(predictor, names),
         http=Protocol,
         ws="none",
         log_config=None,
@@ -36,16 +37,16 @@ def make_server(predictor: SentimentPredictor, host: str | None) -> uvicorn.Serv
 
 
 class Protocol(H11Protocol):
-    """HTTP that hangs up on a client that falls silent before its request has begun."""
+    """HTTP that hangs up on a client that takes too long over the head of its request."""
 
     def connection_made(self, transport: Any) -> None:
         """Wait for a request."""
-        self._silence: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
         super().connection_made(transport)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Read on, and wait for the rest of the request's head."""
+        """Read on, and wait no longer than before for the rest of a request's head."""
         super().data_received(data)
         self._wait()
 
@@ -55,8 +56,10 @@ class Protocol(H11Protocol):
         self._wait()
 
     def _wait(self) -> None:
-        if self._silence is not None:
-            self._silence.cancel()
         is_answering = self.cycle is not None and not self.cycle.response_complete
-        if not is_answering and not self.transport.is_closing():
-            self._silence = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
+        if is_answering or self.transport.is_closing():
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
+        elif self._patience is None:
+            self._patience = self.loop.call_later(self.timeout_keep_alive, self.transport.close)

@@ -154,7 +154,11 @@ def test_calibration_finds_the_validation_reviews_whatever_is_tested(tmp_path: P
         for name in ("own", "other")
     )
     assert own["validation/temperature"] == other["validation/temperature"]
-    assert (own["validation/reviews"], other["test/reviews"]) == (27, 100)
+    assert (own["validation/reviews"], own["test/reviews"]) == (27, 30)
+    # The card is of the run's own test reviews, or of none.
+    assert not [name for name in other if name.startswith("test/")]
+    scored = json.loads((tmp_path / "other/metrics.json").read_text())
+    assert scored["test/reviews"] == 100
     hashes = recorded_hashes(tmp_path / "run/checkpoints/best")
     assert recorded_hashes(tmp_path / "own/checkpoints/best") == hashes
     # What was scored comes beside, and the reviews of the run are still known as such.

@@ -53,18 +53,42 @@ def test_json_lines_keep_nested_values_and_their_order(tmp_path: Path) -> None:
         {"z": [1, {"a": None}], "body": "schön", "n": 12345678901234567890},
         {"body": None},
         {"other": "\ud800"},
+        {},
         {"body": "\ud800 half"},
     ]
-    source.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    lines = [json.dumps(row) for row in rows]
+    lines[0] = lines[0].replace("12345678901234567890", "12345678901234567.89012")
+    source.write_text("\n".join(lines) + "  \n\n")
     annotate(source, target, by_length, None)
     written = [json.loads(line) for line in target.read_text().splitlines()]
-    labels = [("long", 0.05), (None, None), (None, None), ("long", 0.06)]
+    labels = [("long", 0.05), (None, None), (None, None), (None, None), ("long", 0.06)]
     assert written == [
-        row | {"prediction": label, "probability": probability}
-        for row, (label, probability) in zip(rows, labels, strict=True)
+        json.loads(line) | {"prediction": label, "probability": probability}
+        for line, (label, probability) in zip(lines, labels, strict=True)
     ]
     assert list(written[0]) == ["z", "body", "n", "prediction", "probability"]
-    assert "schön" in target.read_text()
+    for before, after in zip(lines, target.read_text().splitlines(), strict=True):
+        assert after.startswith(before[:-1])  # every digit, and every escape
+
+
+def test_a_damaged_page_of_parquet_names_its_file(tmp_path: Path) -> None:
+    source = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"text": [f"film {n}" for n in range(1000)]}), source)
+    whole = bytearray(source.read_bytes())
+    whole[200] ^= 0xFF
+    source.write_bytes(whole)
+    with pytest.raises(UserError, match=r"cannot read .*in\.parquet: "):
+        annotate(source, tmp_path / "out.parquet", by_length, None)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is made of /dev/full")
+def test_a_full_disk_names_the_files(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("text\n" + "a film\n" * 10_000)
+    target.with_name("out.csv.partial").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"cannot copy .*in\.csv to .*out\.csv: No space left"):
+        annotate(source, target, by_length, None)
 
 
 def test_parquet_keeps_types_and_metadata(tmp_path: Path) -> None:

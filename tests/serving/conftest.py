@@ -55,7 +55,7 @@ class Client:
 
 @contextmanager
 def served(predictor: SentimentPredictor, **settings: float) -> Iterator[Client]:
-    server = make_server(predictor, "127.0.0.1")
+    server = make_server(predictor, ["127.0.0.1"])
     for name, value in settings.items():
         setattr(server.config, name, value)
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -108,9 +108,9 @@ def test_weights_add_up_where_the_logit_jumps() -> None:
             lstm.weight_hh_l0.mul_(2)
         model.output.weight.mul_(10)
     ids_T = torch.randint(VOCABULARY, (20,), generator=torch.Generator().manual_seed(0))
-    x_TBE, shares = model.inputs(ids_T.unsqueeze(1)), torch.linspace(0, 1, 1000)
     with torch.no_grad():
-        path_TBE = x_TBE * shares[:, None]
+        start_E, x_TBE = neutral_input(model), model.inputs(ids_T.unsqueeze(1))
+        path_TBE = start_E + (x_TBE - start_E) * torch.linspace(0, 1, 1000)[:, None]
         logits_B = model.logits(path_TBE, torch.full((1000,), 20))
     assert logits_B.diff().abs().max() > 1  # in a thousandth of the path
     (found,) = attribute(model, texts(ids_T.tolist()), on)

@@ -60,8 +60,9 @@ def test_no_threshold_is_better_than_the_best(reviews: list[tuple[int, int]]) ->
 
 
 def test_of_equally_good_thresholds_it_is_the_one_next_to_a_half() -> None:
-    threshold, accuracy = best_threshold(torch.tensor([-3.0, 3.0, 5.0]), torch.tensor([0, 1, 1]))
-    assert (threshold, accuracy) == (0.5, 1.0)
+    for lowest in (-3.0, -1.0):
+        logits_N = torch.tensor([lowest, 3.0, 5.0])
+        assert best_threshold(logits_N, torch.tensor([0, 1, 1])) == (0.5, 1.0)
 
 
 def test_only_the_logits_of_a_checkpoint_change(tmp_path: Path) -> None:
