@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from omegaconf import DictConfig, OmegaConf
 
 from sentiment import cli
 from sentiment.config import Cell, ModelConfig, TrainConfig
@@ -23,7 +22,7 @@ from sentiment.errors import UserError
 from sentiment.report.figures import save
 from sentiment.report.gradients import Curve, plot_norms
 from sentiment.report.run import GRADIENTS, METRICS, read_gradients
-from sentiment.resume import REQUESTED
+from sentiment.resume import load_requested
 
 FAR = 100
 COLUMNS = "{:42} {:>9} {:>9} {:>9} {:>9} {:>6}"
@@ -56,9 +55,7 @@ def read_runs(folder: Path) -> list[Run]:
 def _read(run: Path) -> Run:
     if not (run / METRICS).exists():
         raise UserError(f"{run} is not finished; python -m sentiment.train resume={run} goes on")
-    settings = OmegaConf.load(run / REQUESTED)
-    assert isinstance(settings, DictConfig)
-    config = cli.to_dataclass(settings, TrainConfig)
+    config = load_requested(TrainConfig, run)
     kind, clips = _kind(config.model), config.optimizer.max_gradient_norm < float("inf")
     name = kind if clips else f"{kind}, no clipping"
     curves = read_gradients(run)

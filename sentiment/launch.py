@@ -1,5 +1,6 @@
 """How a command that trains is started: alone, or by `torchrun` as one of several processes."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +11,11 @@ from typing import Any
 from sentiment import cli
 from sentiment.errors import Interrupted, UserError
 from sentiment.resume import Config, resolve_resume
+
+RUNS_NOTHING = frozenset(
+    {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"}
+)
+"""Options with which Hydra prints something and starts no job."""
 
 
 def launch(name: str, schema: type[Config], load: Callable[[], Callable[..., Any]]) -> None:
@@ -22,11 +28,12 @@ def launch(name: str, schema: type[Config], load: Callable[[], Callable[..., Any
             take seconds to import: `--help` and a mistyped setting do not wait.
 
     Raises:
-        SystemExit: as `cli.run`; a further process ends with the exit code of the first, which says
-            why.
+        SystemExit: as `cli.run`; a further process ends with the exit code of its own mistake, or
+            is ended with the first.
     """
     if int(os.environ.get("RANK", "0")) > 0:
-        _follow(load)
+        if not RUNS_NOTHING & set(sys.argv):
+            _follow(load, schema)
     else:
         cli.run(partial(_lead, load), name, schema, partial(_resolve, name, schema))
 
@@ -49,7 +56,9 @@ def _lead(load: Callable[[], Callable[..., Any]], config: object, directory: Pat
         run(config, directory, processes)
 
 
-def _follow(load: Callable[[], Callable[..., Any]]) -> None:
+def _follow(load: Callable[[], Callable[..., Any]], schema: type[Config]) -> None:
+    # The first process warns of what all of them see.
+    logging.disable(logging.WARNING)
     run = load()
     from sentiment.training.processes import joined
 
@@ -57,7 +66,10 @@ def _follow(load: Callable[[], Callable[..., Any]]) -> None:
         with joined() as processes:
             config, directory = processes.from_first(None)
             run(config, directory, processes)
-    except UserError:
+    except (UserError, OSError) as error:
+        # The first process may not have this trouble.
+        process = os.environ["RANK"]
+        print(f"error: process {process}: {cli.explain(error, schema)}", file=sys.stderr)
         sys.exit(2)
     except Interrupted as stop:
         sys.exit(128 + stop.number)

@@ -170,7 +170,8 @@ def go_on(
     Raises:
         UserError: other reviews, or a state that does not fit.
     """
-    resumed.require_reviews(data.sha256)
+    # What the run had and this one has not is other, too.
+    resumed.require_reviews(dict.fromkeys(resumed.progress.data_sha256, "") | data.sha256)
     assert isinstance(resumed.checkpoint, Checkpoint)
     # Copied, for memory laid out as in a run that never stopped.
     model = copy.deepcopy(resumed.checkpoint.build_model())

@@ -103,7 +103,7 @@ def extend(requested: Config, saved: RunConfig, run: Path) -> Config:
         run: the run directory.
     """
     schema = type(requested)
-    first, again = flatten(_load_requested(schema, run)), flatten(requested)
+    first, again = flatten(load_requested(schema, run)), flatten(requested)
     values = OmegaConf.structured(saved)
     for key in again.keys() & {CACHE, *REVIEWS}:
         # Given anew, or else as the run resolved it: paths were relative to where it began.
@@ -150,7 +150,7 @@ def _find_unfinished(
         if (run / METRICS).exists() or not _is_run(run):
             continue
         try:
-            same = _without_places(_load_requested(schema, run)) == wanted
+            same = _without_places(load_requested(schema, run)) == wanted
         except UserError:  # of another version
             continue
         if same and not is_locked(run):
@@ -160,7 +160,7 @@ def _find_unfinished(
 
 def _require_same_result(job: str, schema: type[Config], run: Path, overrides: list[str]) -> None:
     asked = flatten(cli.compose_config(job, schema, overrides))
-    was = flatten(_load_requested(schema, run))
+    was = flatten(load_requested(schema, run))
     for name in sorted(asked.keys() - {"resume", CACHE, *REVIEWS}):
         if asked[name] != was[name]:
             if name in EXTENDING and asked[name] > was[name]:
@@ -172,7 +172,12 @@ def _require_same_result(job: str, schema: type[Config], run: Path, overrides: l
             )
 
 
-def _load_requested(schema: type[Config], run: Path) -> Config:
+def load_requested(schema: type[Config], run: Path) -> Config:
+    """The settings that a run was started with.
+
+    Raises:
+        UserError: they are damaged, or of another version.
+    """
     path = run / REQUESTED
     try:
         settings = OmegaConf.load(path)

@@ -36,11 +36,6 @@ def read_splits(data: DataConfig, split: SplitConfig) -> tuple[Dataset, Dataset,
     Raises:
         UserError: files, columns, texts or labels that cannot be used.
     """
-    if data.group_column is not None and None not in (data.validation, data.test):
-        raise UserError(
-            f"data.group_column is {data.group_column}, expected null where data.validation and "
-            "data.test are given: nothing is split"
-        )
     train = _read(data, "train")
     negative, positive = train.features["label"].names
     data = replace(data, negative=negative, positive=positive)

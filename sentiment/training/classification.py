@@ -57,7 +57,7 @@ class Classification:
         self._objective = objectives.binary_cross_entropy(config.objective).to(runtime.device)
         self._unlabelled = unlabelled
         self._batches: list[Rows] = []
-        self._shuffled: int | None = None
+        self._before, self._passes = 0, 0  # batches before these ones, passes begun
 
     def size(self, rows: Rows) -> int:
         """The number of reviews."""
@@ -116,16 +116,19 @@ class Classification:
         if self._unlabelled is None:
             return None
         trainer, lengths_N = self._config.trainer, self._unlabelled.lengths_N.numpy()
-        per_epoch = math.ceil(len(self.lengths_N) / trainer.batch_size)
-        per_pass = math.ceil(len(lengths_N) / trainer.batch_size)
-        number, place = divmod(epoch * per_epoch + batch, per_pass)
-        if self._shuffled != number:
+        place = epoch * math.ceil(len(self.lengths_N) / trainer.batch_size) + batch
+        if place < self._before:
+            self._before, self._passes, self._batches = 0, 0, []
+        while place >= self._before + len(self._batches):
+            self._before += len(self._batches)
             most = self._config.data.max_tokens_per_batch
             # Not in the order of the labelled ones.
             seed = self._config.seed + 1
-            self._batches = shuffled_batches(lengths_N, trainer.batch_size, seed, number, most)
-            self._shuffled = number
-        rows = self._batches[place % len(self._batches)]
+            self._batches = shuffled_batches(
+                lengths_N, trainer.batch_size, seed, self._passes, most
+            )
+            self._passes += 1
+        rows = self._batches[place - self._before]
         share = self._runtime.processes.share(rows)
         ids_TB, lengths_B = pad(self._unlabelled, share if len(share) else rows[:1])
         return send(ids_TB, self._runtime.device), send(lengths_B, self._runtime.device)

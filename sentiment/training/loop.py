@@ -110,6 +110,7 @@ def fit(
         # Buffers, the tables of n-grams above all, never change, and are many megabytes. The
         # argument of this name is deprecated since torch 2.13, its successor unknown before.
         learner.broadcast_buffers = False
+        _settle(learner, optimizer, task)
     cadence = _Cadence(config.checkpoint)
     unseen: list[_Step] = []
 
@@ -192,6 +193,7 @@ def fit(
                     window_started, reviews_in_window = now, 0
                 if stopping or due:
                     save("last", {"update": at.update})
+                    cadence.restart()
                 if stopping:
                     stop.stop()
 
@@ -240,6 +242,20 @@ def runs_ahead(runtime: Runtime) -> bool:
     return runtime.device.type == "cuda"
 
 
+def _settle(learner: nn.Module, optimizer: torch.optim.Optimizer, task: Task) -> None:
+    """Let gradients take the places in which they are sent from their second time on.
+
+    Of three processes or more, what is added first depends on them: a run that goes on has to begin
+    with the places that it had.
+    """
+    devices = [weight.device for weight in learner.parameters() if weight.is_cuda][:1]
+    with torch.random.fork_rng(devices):
+        learner.train()
+        loss, _ = task.step(learner, np.arange(1), 0, 0)
+        loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.zero_grad()
+
+
 class _Step(NamedTuple):
     """A step that the host has not looked at; what it computed is still on the device."""
 
@@ -273,12 +289,12 @@ class _Cadence:
 
     def is_due(self, update: int) -> bool:
         elapsed = time.monotonic() - self._last
-        due = (self._updates is not None and update % self._updates == 0) or (
+        return (self._updates is not None and update % self._updates == 0) or (
             self._seconds is not None and elapsed >= self._seconds
         )
-        if due:
-            self._last = time.monotonic()
-        return due
+
+    def restart(self) -> None:
+        self._last = time.monotonic()
 
 
 def _diverged(found: str, update: int, config: RunConfig) -> UserError:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sentiment.config import Device, Kernel, Precision, RunConfig, RuntimeConfig, flatten
@@ -91,7 +92,9 @@ def seed_everything(seed: int, rank: int = 0) -> None:
         seed: the run's.
         rank: of the process; each draws numbers of its own.
     """
-    torch.manual_seed(seed + (rank << 32))
+    # A CPU's generator takes 32 bits and forgets the rest.
+    mixed = np.random.SeedSequence([seed, rank]).generate_state(1).item()
+    torch.manual_seed(mixed if rank > 0 else seed)
 
 
 @contextlib.contextmanager
@@ -160,13 +163,13 @@ def _choose_device(device: Device) -> torch.device:
         raise UserError("runtime.device=cuda: torch finds no GPU here; use cpu or auto")
     if not available or device is Device.cpu:
         return torch.device("cpu")
-    rank, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-    if rank >= gpus:
+    gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if processes > gpus:
         raise UserError(
-            f"process {rank + 1} on this machine finds {gpus} GPUs, expected one for each process; "
-            f"use --nproc-per-node={gpus}, or runtime.device=cpu"
+            f"{processes} processes find {gpus} GPUs on this machine, expected one for each; use "
+            f"--nproc-per-node={gpus}, or runtime.device=cpu"
         )
-    found = torch.device("cuda", rank)
+    found = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(found)
     return found
 

@@ -29,9 +29,14 @@ def history(run: Path) -> np.ndarray:
         return np.array([[float(value) for value in row] for row in list(csv.reader(file))[1:]])
 
 
+def run_several(count: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={count}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
 def run_two(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    done = run_several(2, *arguments)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -83,6 +88,32 @@ def test_two_processes_train_as_one_does(cwd: Path) -> None:
 
 
 @pytest.mark.slow
+def test_three_processes_go_on_to_the_same_bytes(cwd: Path) -> None:
+    # The sum of three numbers depends on their order.
+    write_reviews(train=72, test=20)
+    settings = (*SAME_FOR_ALL, "model.dropout=0.3", "optimizer.schedule=constant")
+    settings += ("optimizer.warmup_fraction=0",)
+    for name, epochs in (("whole", 2), ("parts", 1)):
+        command = (*settings, f"trainer.epochs={epochs}", f"hydra.run.dir={name}")
+        assert run_several(3, "-m", "sentiment.train", *command).returncode == 0
+    done = run_several(3, "-m", "sentiment.train", "resume=parts", "trainer.epochs=2")
+    assert done.returncode == 0, done.stderr
+    for name in ("model.safetensors", "training_state.safetensors"):
+        whole, parts = (Path(run, "checkpoints/last", name) for run in ("whole", "parts"))
+        assert whole.read_bytes() == parts.read_bytes()
+
+
+@pytest.mark.slow
+def test_what_is_wrong_and_what_helps_is_printed_once(cwd: Path) -> None:
+    done = run_several(2, "-m", "sentiment.train", "--cfg", "job")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("hidden_size:") == 1
+    done = run_several(2, "-m", "sentiment.train", "data.path=nowhere")
+    assert done.returncode != 0
+    assert done.stderr.count("error: ") == 1, done.stderr
+
+
+@pytest.mark.slow
 def test_a_loss_that_is_infinite_in_one_process_is_a_fault_in_all(cwd: Path) -> None:
     table = "\n".join(f"a {'fine' if i % 2 else 'dull'} film number {i},{i % 2}" for i in range(72))
     for name in ("train", "test"):
@@ -98,7 +129,7 @@ forward, calls = torch.nn.BCEWithLogitsLoss.forward, 0
 def broken(*batch):
     global calls
     calls += 1
-    return forward(*batch) + (torch.inf if calls == 2 and os.environ["RANK"] == "1" else 0)
+    return forward(*batch) + (torch.inf if calls == 3 and os.environ["RANK"] == "1" else 0)
 
 torch.nn.BCEWithLogitsLoss.forward = broken
 train.main()

@@ -100,6 +100,9 @@ def test_all_at_once_has_its_curves_and_goes_on_to_the_same_bytes(workspace: Pat
     done = door_in(workspace, train.main, "resume=parts", "trainer.epochs=3", "teacher=softer")
     assert done.returncode == 2
     assert "the weights of teacher are others than those that the run" in done.stderr
+    done = door_in(workspace, train.main, "resume=parts", "trainer.epochs=3", "teacher=null")
+    assert done.returncode == 2
+    assert "are others than those that the run" in done.stderr
 
 
 def test_reviews_that_lose_their_labels_are_labelled_by_the_teacher(workspace: Path) -> None:
@@ -112,7 +115,7 @@ def test_reviews_that_lose_their_labels_are_labelled_by_the_teacher(workspace: P
     card = (workspace / "taught/checkpoints/best/README.md").read_text()
     assert "Of the training reviews 20 had a label." in card
     done = door_in(workspace, train.main, *TINY, "teacher=few", "hydra.run.dir=refused")
-    assert "split.labelled is None, but teacher=" in done.stderr
+    assert "split.labelled is null, but teacher=" in done.stderr
 
 
 @pytest.mark.parametrize(

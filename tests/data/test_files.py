@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sentiment.config import DataConfig, DataSource, SplitConfig
 from sentiment.data.reviews import (
+    groups_of,
     label_names,
     labels_of,
     load_splits,
@@ -267,11 +268,6 @@ MIXED = ["pos", "neg"] * 10
             {},
             r"data\.test is not given, .*0\.1 of 4 reviews .*leaves a side without one of the cla",
         ),
-        (
-            {"text": LONG, "label": MIXED, "g": LONG},
-            {"group_column": "g", "validation": "b.csv", "test": "b.csv"},
-            "data.group_column is g, expected null where data.validation and data.test are given",
-        ),
     ],
 )
 def test_unusable_columns_are_refused(
@@ -280,6 +276,17 @@ def test_unusable_columns_are_refused(
     path = write(tmp_path / "a.csv", columns)
     with pytest.raises(UserError, match=message):
         load_splits(mine(path, **settings), SPLIT)
+
+
+def test_groups_are_known_where_nothing_is_split(tmp_path: Path) -> None:
+    # N-grams are learned in folds of them.
+    given = {}
+    for name in ("validation", "test"):
+        columns = {"text": [f"{text} {name}" for text in LONG], "label": MIXED}
+        given[name] = str(write(tmp_path / f"{name}.csv", columns))
+    path = write(tmp_path / "a.csv", {"text": LONG, "label": MIXED, "g": MIXED})
+    splits = load_splits(mine(path, group_column="g", **given), SPLIT)
+    assert len(np.unique(groups_of(splits["train"]))) == 2
 
 
 def test_groups_of_parquet_can_be_numbers_and_dates_but_not_anything(tmp_path: Path) -> None:

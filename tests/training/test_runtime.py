@@ -3,7 +3,12 @@ import torch
 
 from sentiment.config import Device, Kernel, Precision, RuntimeConfig
 from sentiment.errors import UserError
-from sentiment.training.runtime import describe_environment, memory_advice, prepare
+from sentiment.training.runtime import (
+    describe_environment,
+    memory_advice,
+    prepare,
+    seed_everything,
+)
 from tests.conftest import compose_train
 
 CPU_HAS_BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -55,11 +60,21 @@ def test_a_missing_gpu_is_refused_when_asked_for() -> None:
     assert prepare(settings(Device.auto)).device.type == "cpu"
 
 
+def test_every_process_draws_numbers_of_its_own() -> None:
+    drawn = []
+    for rank in range(4):
+        seed_everything(0, rank)
+        drawn.append(torch.rand(8))
+    assert len({tuple(numbers.tolist()) for numbers in drawn}) == 4
+    torch.manual_seed(0)
+    assert torch.equal(drawn[0], torch.rand(8))
+
+
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(UserError, match=r"process 3 on this machine finds 2 GPUs"):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    with pytest.raises(UserError, match=r"3 processes find 2 GPUs on this machine"):
         prepare(settings(Device.auto))
 
 
