@@ -12,7 +12,7 @@ from benchmarks.inference import fresh_checkpoint
 from benchmarks.reviews import draw_test_texts, encoded_reviews
 from benchmarks.sides import Benchmark, Figures, Group, Side, as_pipeline, as_usual
 from benchmarks.training import TUTORIAL_SIZES, train_pipeline
-from benchmarks.tutorial import TRAINING_BATCH, train_tutorial
+from benchmarks.tutorial import BATCH, train_tutorial
 from sentiment.cli import compose_train
 from sentiment.config import TrainConfig
 from sentiment.data.batches import sorted_batches
@@ -46,7 +46,7 @@ def peak_so_far() -> Figures:
 def longest_reviews(config: TrainConfig) -> EncodedReviews:
     """Two batches of the tutorial's."""
     reviews = encoded_reviews(config)
-    return reviews.select(sorted_batches(reviews.lengths_N.numpy(), 2 * TRAINING_BATCH)[0])
+    return reviews.select(sorted_batches(reviews.lengths_N.numpy(), 2 * BATCH)[0])
 
 
 def measure_tutorial(_: int, overrides: list[str], packed: bool) -> Figures:

@@ -27,7 +27,7 @@ from benchmarks.sides import (
     as_usual,
     stopwatch,
 )
-from benchmarks.tutorial import TRAINING_BATCH, train_tutorial
+from benchmarks.tutorial import BATCH, train_tutorial
 from sentiment.config import TrainConfig
 from sentiment.data.encoded import EncodedReviews
 from sentiment.model.classifier import Classifier
@@ -85,7 +85,7 @@ def measure_tutorial(
     """The tutorial's loop."""
     torch.set_flush_denormal(flush_subnormals)  # inherited by threads, so before there are any
     config = as_usual(overrides)
-    return _measure(partial(train_tutorial, packed=packed), TRAINING_BATCH, config, count)
+    return _measure(partial(train_tutorial, packed=packed), BATCH, config, count)
 
 
 def measure_keras(count: int, overrides: list[str]) -> Figures:

@@ -18,8 +18,8 @@ from sentiment.data.encoded import EncodedReviews, EncodedTexts
 from sentiment.model.classifier import Classifier
 from sentiment.text.tokenizer import PAD_ID, UNK_ID
 
-TRAINING_BATCH = 30
-INFERENCE_BATCH = 64
+BATCH = 64
+"""As in the notebooks of bentrevett and of d2l.ai; by default all sides read the same batches."""
 
 
 class TutorialModel(nn.Module):
@@ -69,7 +69,7 @@ def train_tutorial(reviews: EncodedReviews, config: TrainConfig, packed: bool) -
     model = TutorialModel(config.tokenizer.vocabulary_size, config, packed).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     criterion = nn.BCEWithLogitsLoss()
-    batches = sorted_batches(reviews.lengths_N.numpy(), TRAINING_BATCH)
+    batches = sorted_batches(reviews.lengths_N.numpy(), BATCH)
     order = np.random.default_rng(0).permutation(len(batches))
     seconds = stopwatch(device)
     for index in order:
@@ -84,7 +84,7 @@ def predict_packed(model: TutorialModel, texts: EncodedTexts) -> Tensor:
     """Logits `[N]` of encoded texts, packed, in batches of similar length."""
     logits_N = torch.zeros(len(texts))
     with torch.inference_mode():
-        for rows in sorted_batches(texts.lengths_N.numpy(), INFERENCE_BATCH):
+        for rows in sorted_batches(texts.lengths_N.numpy(), BATCH):
             logits_N[torch.from_numpy(rows)] = model(*pad(texts, rows))
     return logits_N
 

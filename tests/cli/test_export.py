@@ -16,6 +16,8 @@ from sentiment.config import Device, Precision
 from sentiment.data.encoded import encode_texts
 from sentiment.data.reviews import SAMPLE
 from sentiment.model import onnx
+from sentiment.report.run import recorded_hashes
+from sentiment.training import exporting
 from sentiment.training.exporting import largest_difference
 from tests.cli.test_configuration import run_door
 from tests.conftest import write_checkpoint
@@ -101,6 +103,32 @@ def test_a_wrong_export_is_not_left_behind(
     line = refused(capsys, "--checkpoint", checkpoint, "--output", tmp_path / "deep" / "wrong")
     assert "from its own, expected 0.0001 at most; it was not kept" in line
     assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_an_export_of_nan_is_not_left_behind(
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one_of_two = subprocess.CompletedProcess([], 0, b'{"probability": 0.5}\n{"probability": NaN}\n')
+    monkeypatch.setattr(exporting.subprocess, "run", lambda *_, **__: one_of_two)
+    monkeypatch.setattr(exporting, "_probes", lambda _: TEXTS[:2])
+    line = refused(capsys, "--checkpoint", checkpoint, "--output", tmp_path / "wrong")
+    assert "gives probabilities that are nan from its own" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_probes_are_lines_whatever_stands_in_a_token(checkpoint: Path) -> None:
+    loaded = on_cpu(checkpoint).checkpoint
+    loaded.tokenizer.add_tokens(["\n", "a\r\nb"])
+    assert not [probe for probe in exporting._probes(loaded) if len(probe.splitlines()) > 1]
+
+
+def test_a_checkpoint_alone_has_no_run(tmp_path: Path) -> None:
+    assert recorded_hashes(Path("/model")) == {}
+    (tmp_path / "environment.json").write_text("of something else")
+    assert recorded_hashes(tmp_path / "models" / "best") == {}
 
 
 def test_what_cannot_be_done_is_one_line(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -28,17 +29,28 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serving(run: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def serving(
+    run: Path, *options: str, at: str = r"127\.0\.0\.1"
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     command = [sys.executable, "-m", "sentiment.serve", "--checkpoint", str(run), "--port", "0"]
+    command += options
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
             line = process.stderr.readline()
-            found = re.fullmatch(r"serving at http://127\.0\.0\.1:(\d+)/ until Ctrl-C\n", line)
+            found = re.fullmatch(rf"serving at http://{at}:(\d+)/ until Ctrl-C\n", line)
             assert found, line + process.stderr.read()
             yield process, int(found[1])
         finally:
             process.kill()
+
+
+@pytest.mark.slow
+def test_the_address_that_is_printed_is_answered(run: Path) -> None:
+    with serving(run, "--host", "127.2", at=r"127\.0\.0\.2") as (_, port):
+        for host in ("127.0.0.2", "127.2"):
+            request = Request(f"http://127.0.0.2:{port}/health", headers={"Host": host})
+            assert urlopen(request).status == 200
 
 
 def door(

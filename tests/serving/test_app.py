@@ -151,6 +151,23 @@ def test_who_falls_silent_is_not_waited_for(
                     pass
 
 
+def test_who_sends_a_head_drop_by_drop_is_not_waited_for(predictor: SentimentPredictor) -> None:
+    with served(predictor, timeout_keep_alive=0.3) as client, client.connect() as connection:
+        started = time.monotonic()
+        connection.settimeout(0.05)
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: ")
+        while time.monotonic() < started + 10:
+            try:
+                connection.sendall(b"x")
+                if connection.recv(1000) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        assert time.monotonic() < started + 5
+
+
 class Slow:
     """A predictor that computes when it is told to, and notes how many texts it gets at once."""
 
