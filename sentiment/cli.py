@@ -216,7 +216,8 @@ def _take_back(directory: Path) -> None:
     for name in (f"{HydraConfig.get().job.name}.log", LOCK):
         (directory / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # of the first folder that is not empty
-        directory.rmdir()
+        if directory != Path.cwd():
+            directory.rmdir()
         for folder in directory.parents:
             if Path.cwd() not in folder.parents:
                 break

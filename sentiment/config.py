@@ -510,7 +510,8 @@ class TrainConfig(RunConfig):
     """Everything that `python -m sentiment.train` reads."""
 
     init_from: str | None
-    """A run or checkpoint whose tokenizer, embedding and encoder to start from, and n-grams."""
+    """A run or checkpoint whose tokenizer, embedding and encoder to start from, and n-grams, if it
+    learned them from other reviews."""
     model: ModelConfig
     objective: ObjectiveConfig
     teacher: str | None = None

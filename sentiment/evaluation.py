@@ -36,6 +36,8 @@ from sentiment.training.runtime import Runtime, describe_environment, prepare
 log = logging.getLogger(__name__)
 
 QUARTERS = 4
+OTHERS = "tested on"
+"""Name of the hash of test reviews that are not those of the checkpoint's run."""
 MOST_SLICES = 20
 """Values of a column that the log lists."""
 
@@ -60,23 +62,25 @@ def run(config: EvaluateConfig, directory: Path) -> None:
     reviews = load_test(data, checkpoint.config.split)
     column = [] if config.slice_by is None else column_of(reviews, config.slice_by)
     names, data_sha256 = label_names(reviews), fingerprint(reviews)
-    recorded = recorded_hashes(checkpoint.folder)
-    trained = checkpoint.config.data
-    is_its_own = (
-        recorded["test"] == data_sha256
-        if "test" in recorded
-        else (data.source, data.test) == (trained.source, trained.test)
-    )
+    recorded, trained = recorded_hashes(checkpoint.folder), checkpoint.config.data
+    recorded.pop(OTHERS, None)
+    is_its_own = (data.source, data.test) == (trained.source, trained.test)
+    # IMDB is the same wherever it lies, though a copy may have another order.
+    if data.source is trained.source is DataSource.files and "test" in recorded:
+        is_its_own = recorded["test"] == data_sha256
     if data.source is trained.source is DataSource.files and data.test is None:
         _refuse_other_reviews(checkpoint, data, is_its_own)
     fitted: dict[str, float] = {}
     if config.calibrate:
-        checkpoint, fitted = _calibrate(checkpoint, data, runtime, recorded.get("validation"))
+        places = _given(data) if data.source is trained.source else {}
+        own = {"path", "train", "validation", *(["test"] if is_its_own else [])}
+        now = replace(trained, **{name: places[name] for name in own & places.keys()})
+        checkpoint, fitted = _calibrate(checkpoint, now, runtime, recorded.get("validation"))
 
     tokenizing = checkpoint.config.tokenizer
     whole = encode(reviews, data_sha256, checkpoint.tokenizer, runtime.cache_dir)
     encoded = whole.truncate(tokenizing.max_length, tokenizing.truncation_side)
-    hashes = recorded | {"test" if is_its_own else "tested on": data_sha256}
+    hashes = recorded | {"test" if is_its_own else OTHERS: data_sha256}
     environment = describe_environment(runtime) | {"data_sha256": hashes}
     write_environment(directory, environment)
     predictor = SentimentPredictor(checkpoint, runtime)
@@ -155,13 +159,13 @@ def _refuse_other_reviews(checkpoint: Checkpoint, data: DataConfig, is_its_own: 
 
 
 def _calibrate(
-    checkpoint: Checkpoint, asked: DataConfig, runtime: Runtime, recorded: str | None
+    checkpoint: Checkpoint, data: DataConfig, runtime: Runtime, recorded: str | None
 ) -> tuple[Checkpoint, dict[str, float]]:
     """Fit the temperature on the validation reviews of the checkpoint's run.
 
     Args:
         checkpoint: whose logits to divide.
-        asked: reviews of the same source say where these are now.
+        data: that it was trained with, where it is now.
         runtime: where to compute.
         recorded: hash of these reviews in training, where it is known.
 
@@ -173,13 +177,9 @@ def _calibrate(
             temperature fits.
     """
     config = checkpoint.config
-    now = _given(asked) if asked.source is config.data.source else {}
-    if config.data.test is None:
-        # Test reviews that were drawn are drawn first, whatever others are scored.
-        now.pop("test", None)
-    texts = load_splits(replace(config.data, **now), config.split)["validation"]
+    texts = load_splits(data, config.split)["validation"]
     sha256 = fingerprint(texts)
-    if recorded not in (None, sha256):
+    if data.source is DataSource.files and recorded not in (None, sha256):
         raise UserError(
             f"calibrate needs the validation reviews of the run of {checkpoint.folder}, and finds "
             "others: its data has changed or is not what was given; give the same, or "

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,8 @@ from sentiment import cli
 from sentiment.errors import Interrupted, UserError
 from sentiment.resume import Config, resolve_resume
 
-RUNS_NOTHING = frozenset(
-    {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"}
-)
+RUNS_NOTHING = {"-h", "--help", "--hydra-help", "--version", "-sc", "--shell-completion"}
+RUNS_NOTHING |= {"-c", "--cfg", "-i", "--info"}
 """Options with which Hydra prints something and starts no job."""
 
 
@@ -32,7 +32,7 @@ def launch(name: str, schema: type[Config], load: Callable[[], Callable[..., Any
             is ended with the first.
     """
     if int(os.environ.get("RANK", "0")) > 0:
-        if not RUNS_NOTHING & set(sys.argv):
+        if not RUNS_NOTHING & {argument.partition("=")[0] for argument in sys.argv}:
             _follow(load, schema)
     else:
         cli.run(partial(_lead, load), name, schema, partial(_resolve, name, schema))
@@ -67,7 +67,8 @@ def _follow(load: Callable[[], Callable[..., Any]], schema: type[Config]) -> Non
             config, directory = processes.from_first(None)
             run(config, directory, processes)
     except (UserError, OSError) as error:
-        # The first process may not have this trouble.
+        # The first process, if it has the same trouble, says so, and `torchrun` ends this one.
+        time.sleep(2)
         process = os.environ["RANK"]
         print(f"error: process {process}: {cli.explain(error, schema)}", file=sys.stderr)
         sys.exit(2)

@@ -42,7 +42,7 @@ class Data:
     validation: EncodedReviews
     test: EncodedReviews
     sha256: dict[str, str]
-    """Hash of each split's texts and labels, and of a prior for the n-grams."""
+    """Hash of each split's texts and labels, of a prior for the n-grams, and of a teacher."""
     label_names: tuple[str, str]
     """Of the labels 0 and 1."""
     unlabelled: EncodedTexts | None

@@ -88,7 +88,7 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
     if config.teacher is not None:
         config.teacher = os.path.abspath(os.path.expanduser(config.teacher))
         teacher = load_checkpoint(Path(config.teacher))
-        if config.data.source is teacher.config.data.source:
+        if resumed is None and config.data.source is teacher.config.data.source:
             require_same_split(config, teacher, "teacher")
 
     with memory_advice(config):

@@ -57,7 +57,8 @@ def resolve_resume(job: str, schema: type[Config], arguments: list[str]) -> list
                 f"resume={directory}, or choose another directory"
             )
         sweep = _last(overrides, "hydra.sweep.dir")
-        if sweep is not None and any(map(_is_run, Path(sweep).glob("*/"))):
+        sweeps = "-m" in others or "--multirun" in others
+        if sweeps and sweep is not None and any(map(_is_run, Path(sweep).glob("*/"))):
             raise UserError(
                 f"hydra.sweep.dir={sweep} holds the runs of a sweep already; resume each of them, "
                 "or choose another directory"

@@ -91,7 +91,7 @@ def measure_prediction(count: int, overrides: list[str]) -> Figures:
 MEMORY = Benchmark(
     unit="peak MB",
     groups={
-        "loop over the 60 longest reviews, sizes of the tutorials": Group(
+        "loop over the 128 longest reviews, sizes of the tutorials": Group(
             TUTORIAL_SIZES,
             {
                 "tutorial": Side(partial(measure_tutorial, packed=False)),

@@ -41,8 +41,8 @@ def annotate(source: Path, target: Path, predict: Predict, column: str | None) -
         column: where the texts are; `None`: in the only column with a usual name.
 
     Raises:
-        UserError: a table that cannot be read, or lacks the column.
-        OSError: files that cannot be opened or written.
+        UserError: a table that cannot be read, or lacks the column, or a disk that is full.
+        OSError: files that cannot be opened.
     """
     form = _format(source)
     if _format(target) != form:
@@ -132,8 +132,8 @@ def _annotate_jsonl(source: Path, output: BinaryIO, predict: Predict, column: st
                     raise UserError(f"{source}, line {number} has {clash.pop()!r} already")
                 if not isinstance(text, str | None):
                     raise UserError(f"{source}, line {number}: {name!r} is no string")
-                # JSON can escape half of a surrogate pair, which is no character.
                 start = line.rstrip().removesuffix("}") + (", " if row else "")
+                # JSON can escape half of a surrogate pair, which is no character.
                 yield start, (text or "").encode(errors="replace").decode()
 
         for part in _parts(rows()):

@@ -65,7 +65,7 @@ def best_threshold(logits_N: Tensor, labels_N: Tensor) -> tuple[float, float]:
     negatives = torch.cat([none, (~is_positive_N).cumsum(0)])
     positives = is_positive_N.sum() - torch.cat([none, is_positive_N.cumsum(0)])
     right = negatives + positives
-    edges = torch.cat([sorted_N[:1] - 1, sorted_N, sorted_N[-1:] + 1])
+    edges = torch.cat([sorted_N[:1].clamp(max=1) - 1, sorted_N, sorted_N[-1:].clamp(min=0) + 1])
     holds_zero = (edges[:-1] <= 0) & (edges[1:] > 0)
     between = torch.sigmoid(torch.where(holds_zero, 0, (edges[:-1] + edges[1:]) / 2))
     is_possible = edges[:-1] < edges[1:]

@@ -13,9 +13,9 @@ the training reviews are cross-fitted (stacked generalization, Wolpert, 1992, to
 is a model for each fold, learned without it, and one, for all other texts, learned from everything.
 All reviews of a group, as of a film, are in one fold.
 
-A run that starts from another one starts from its n-grams, too. What that run says of an n-gram is
-the prior: so many further reviews of the ratio's own odds, and the point that the regression's
-weights are drawn to.
+A run that starts from one on other reviews starts from its n-grams, too. What that run says of an
+n-gram is the prior: so many further reviews of the ratio's own odds, and the point that the
+regression's weights are drawn to.
 """
 
 from typing import NamedTuple

@@ -42,7 +42,7 @@ def learning_rate(update: int, total: int, config: OptimizerConfig) -> float:
     """Learning rate of an update.
 
     Args:
-        update: counted from 0.
+        update: counted from 0, with those that were skipped.
         total: updates of the whole run.
         config: peak, warm-up and shape.
 

@@ -62,7 +62,7 @@ class Progress:
     coverage: dict[str, float] = field(default_factory=dict)
     """What the word vectors covered when the run began."""
     data_sha256: dict[str, str] = field(default_factory=dict)
-    """Hash of each split, and of a prior for the n-grams."""
+    """Hash of each split, of a prior for the n-grams, and of a teacher."""
     event_sizes: dict[str, int] = field(default_factory=dict)
     """Bytes of each TensorBoard file that belong to the run so far."""
 
@@ -136,7 +136,7 @@ class TrainingState(Generic[Model]):
                 another number of processes.
         """
         path, processes = saved.checkpoint.folder / TENSORS, self._processes
-        if any(name.startswith("optimizer.") for name in saved.tensors):
+        if self.progress.update + len(self.progress.faults) > 0:
             for group in self.optimizer.param_groups:
                 for weight in group["params"]:
                     self.optimizer.state[weight] = {

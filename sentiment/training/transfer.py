@@ -38,7 +38,14 @@ def require_same_split(config: TrainConfig, other: Checkpoint, setting: str) -> 
         drawn += ["data.group_column", "data.drop_empty", "data.validation", "data.test"]
     for name in drawn:
         now, was = (attrgetter(name)(settings) for settings in (config, other.config))
-        if now != was:
+        if name == "split.labelled":
+            # Fewer reviews are among more.
+            is_same = (was is not None and (now is None or was <= now)) or was == now
+        elif name in ("data.validation", "data.test"):
+            is_same = (now is None) == (was is None)
+        else:
+            is_same = now == was
+        if not is_same:
             now, was = ("null" if v is None else getattr(v, "value", v) for v in (now, was))
             raise UserError(
                 f"{name} is {now}, but {setting}={other.folder} was trained with {was} and "

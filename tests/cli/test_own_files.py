@@ -167,6 +167,12 @@ def test_calibration_finds_the_validation_reviews_whatever_is_tested(tmp_path: P
     assert set(others) - set(hashes) == {"tested on"}
     done = door("evaluate", "checkpoint=other", "runtime.threads=1", cwd=tmp_path)
     assert "on 30 test reviews" in done.stdout, done.stderr
+    # Another file may have other columns.
+    renamed = (tmp_path / "new.csv").read_text().replace("text,label", "said,meant")
+    (tmp_path / "renamed.csv").write_text(renamed)
+    columns = ("data.text_column=said", "data.label_column=meant", "data.test=renamed.csv")
+    done = door("evaluate", *settings, *columns, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 CAFE = b"text,label\ncaf\xe9,1\n"

@@ -108,9 +108,10 @@ def test_what_is_wrong_and_what_helps_is_printed_once(cwd: Path) -> None:
     done = run_several(2, "-m", "sentiment.train", "--cfg", "job")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("hidden_size:") == 1
-    done = run_several(2, "-m", "sentiment.train", "data.path=nowhere")
-    assert done.returncode != 0
-    assert done.stderr.count("error: ") == 1, done.stderr
+    for mistake in (("data.path=nowhere",), ("data=sample", "teacher=nowhere")):
+        done = run_several(2, "-m", "sentiment.train", *mistake)
+        assert done.returncode != 0
+        assert done.stderr.count("error: ") == 1, done.stderr
 
 
 @pytest.mark.slow

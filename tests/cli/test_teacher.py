@@ -114,8 +114,8 @@ def test_reviews_that_lose_their_labels_are_labelled_by_the_teacher(workspace: P
     assert "has labelled 270 texts" in done.stdout
     card = (workspace / "taught/checkpoints/best/README.md").read_text()
     assert "Of the training reviews 20 had a label." in card
-    done = door_in(workspace, train.main, *TINY, "teacher=few", "hydra.run.dir=refused")
-    assert "split.labelled is null, but teacher=" in done.stderr
+    done = door_in(workspace, train.main, *few, "teacher=teacher", "hydra.run.dir=refused")
+    assert "split.labelled is 20, but teacher=" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,9 @@ def test_of_equally_good_thresholds_it_is_the_one_next_to_a_half() -> None:
     for lowest in (-3.0, -1.0):
         logits_N = torch.tensor([lowest, 3.0, 5.0])
         assert best_threshold(logits_N, torch.tensor([0, 1, 1])) == (0.5, 1.0)
+    for label, sign in ((1, 1), (0, -1)):
+        logits_N = sign * torch.tensor([2.0, 3.0, 5.0])
+        assert best_threshold(logits_N, torch.tensor([label] * 3)) == (0.5, 1.0)
 
 
 def test_only_the_logits_of_a_checkpoint_change(tmp_path: Path) -> None:

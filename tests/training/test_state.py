@@ -101,6 +101,7 @@ def test_a_run_whose_first_batch_was_skipped_goes_on(tmp_path: Path) -> None:
     state = new_state()
     learn(state, 1)
     state.progress.update -= 1  # the optimizer has its moments all the same
+    state.progress.faults.append({"epoch": 1, "batch": 1, "update": 0})
     save(state, tmp_path / "last")
     ahead = learn(state, 2)
     assert learn(restored(tmp_path / "last"), 2) == ahead

@@ -41,6 +41,14 @@ def test_the_kind_of_cell_comes_with_the_encoder() -> None:
             r"data.test is null, but teacher=.* was trained with b\.csv",
         ),
         (["data.train=a.csv", "data.test=b.csv"], ["data.train=c.csv"], None),
+        (["data.train=a.csv", "data.test=b.csv"], ["data.train=a.csv", "data.test=d.csv"], None),
+        (["data=sample", "split.labelled=20"], ["data=sample", "split.labelled=30"], None),
+        (["data=sample", "split.labelled=20"], ["data=sample"], None),
+        (
+            ["data=sample"],
+            ["data=sample", "split.labelled=20"],
+            "split.labelled is 20, but",
+        ),
     ],
 )
 def test_a_run_of_another_split_has_seen_what_is_set_aside(
