@@ -62,20 +62,13 @@ def run(config: EvaluateConfig, directory: Path) -> None:
     reviews = load_test(data, checkpoint.config.split)
     column = [] if config.slice_by is None else column_of(reviews, config.slice_by)
     names, data_sha256 = label_names(reviews), fingerprint(reviews)
-    recorded, trained = recorded_hashes(checkpoint.folder), checkpoint.config.data
+    recorded = recorded_hashes(checkpoint.folder)
     recorded.pop(OTHERS, None)
-    is_its_own = (data.source, data.test) == (trained.source, trained.test)
-    # IMDB is the same wherever it lies, though a copy may have another order.
-    if data.source is trained.source is DataSource.files and "test" in recorded:
-        is_its_own = recorded["test"] == data_sha256
-    if data.source is trained.source is DataSource.files and data.test is None:
-        _refuse_other_reviews(checkpoint, data, is_its_own)
+    is_its_own = _is_its_own(checkpoint, data, data_sha256, recorded.get("test"))
     fitted: dict[str, float] = {}
     if config.calibrate:
-        places = _given(data) if data.source is trained.source else {}
-        own = {"path", "train", "validation", *(["test"] if is_its_own else [])}
-        now = replace(trained, **{name: places[name] for name in own & places.keys()})
-        checkpoint, fitted = _calibrate(checkpoint, now, runtime, recorded.get("validation"))
+        places = _places(checkpoint.config.data, data, is_its_own)
+        checkpoint, fitted = _calibrate(checkpoint, places, runtime, recorded.get("validation"))
 
     tokenizing = checkpoint.config.tokenizer
     whole = encode(reviews, data_sha256, checkpoint.tokenizer, runtime.cache_dir)
@@ -144,18 +137,41 @@ def _given(data: DataConfig) -> dict[str, Any]:
     return {name: value for name, value in asdict(data).items() if value}
 
 
-def _refuse_other_reviews(checkpoint: Checkpoint, data: DataConfig, is_its_own: bool) -> None:
-    """See that what is set aside for the test is what was set aside in training.
+def _is_its_own(
+    checkpoint: Checkpoint, data: DataConfig, sha256: str, recorded: str | None
+) -> bool:
+    """Whether test reviews are those of the checkpoint's run.
+
+    Args:
+        checkpoint: knows what it was trained on.
+        data: where the reviews come from.
+        sha256: their hash.
+        recorded: that of the run's, where it is known.
 
     Raises:
-        UserError: the file has changed, or is another one.
+        UserError: they were set aside from a file that has changed, or is another one.
     """
-    if not is_its_own:
+    trained = checkpoint.config.data
+    if not data.source is trained.source is DataSource.files:
+        # IMDB is the same wherever it lies, though a copy may have another order.
+        return data.source is trained.source
+    is_its_own = data.test == trained.test if recorded is None else sha256 == recorded
+    if data.test is None and not is_its_own:
         raise UserError(
             f"{data.train} has changed since {checkpoint.folder} was trained, or is another file: "
             "which of its reviews were set aside for the test is lost; give others with "
             "data.test=FILE"
         )
+    return is_its_own
+
+
+def _places(trained: DataConfig, data: DataConfig, is_its_own: bool) -> DataConfig:
+    """What a run was trained with, where it is now, as far as other reviews' settings say so."""
+    if data.source is not trained.source:
+        return trained
+    given = _given(data)
+    names = ("path", "train", "validation", *(["test"] if is_its_own else []))
+    return replace(trained, **{name: given[name] for name in names if name in given})
 
 
 def _calibrate(

@@ -60,16 +60,14 @@ def annotate(source: Path, target: Path, predict: Predict, column: str | None) -
         with _create(partial, compressed=target.suffix == ".gz") as output:
             copy(source, output, predict, column)
         partial.replace(target)
-    except (EOFError, gzip.BadGzipFile, zlib.error, pa.ArrowException) as error:
+    except (EOFError, OSError, zlib.error, pa.ArrowException) as error:
+        # What is wrong with the contents has no number, also as gzip's and pyarrow's OSError.
+        if isinstance(error, OSError) and error.errno is not None:
+            if error.filename is not None:
+                raise
+            raise UserError(f"cannot copy {source} to {target}: {error.strerror}") from error
         reason = str(error).partition("\n")[0]
         raise UserError(f"cannot read {source}: {reason}") from error
-    except OSError as error:
-        if error.errno is None:  # of pyarrow, for parquet that is damaged
-            reason = str(error).partition("\n")[0]
-            raise UserError(f"cannot read {source}: {reason}") from error
-        if error.filename is None:
-            raise UserError(f"cannot copy {source} to {target}: {error.strerror}") from error
-        raise
     finally:
         partial.unlink(missing_ok=True)
 

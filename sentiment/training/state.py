@@ -39,7 +39,7 @@ MOST_BYTES_OF_PROGRESS = 20_000_000
 MOST_BYTES_BESIDE_MOMENTS = 10_000_000
 MOST_STEPS = 2**31
 PRIOR, TEACHER = "n-grams of init_from", "weights of teacher"
-"""Their name beside those of the splits, where hashes are kept."""
+"""Their names beside those of the splits, where hashes are kept."""
 
 
 @dataclass

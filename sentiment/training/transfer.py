@@ -1,4 +1,7 @@
-"""Starting from another run's tokenizer, embedding and encoder instead of from random weights."""
+"""Starting from another run's tokenizer, embedding and encoder instead of from random weights.
+
+What another run may bring along without telling labels is also asked of a teacher.
+"""
 
 import hashlib
 from collections.abc import Iterable
@@ -39,8 +42,8 @@ def require_same_split(config: TrainConfig, other: Checkpoint, setting: str) -> 
     for name in drawn:
         now, was = (attrgetter(name)(settings) for settings in (config, other.config))
         if name == "split.labelled":
-            # Fewer reviews are among more.
-            is_same = (was is not None and (now is None or was <= now)) or was == now
+            # Fewer reviews are among more, and `None` is all.
+            is_same = now is None or (was is not None and was <= now)
         elif name in ("data.validation", "data.test"):
             is_same = (now is None) == (was is None)
         else:
