@@ -117,6 +117,7 @@ class _Layer(torch.autograd.Function):
         learns = any(ctx.needs_input_grad)
         out_TBH = x_TBE.new_empty(T, B, D * H)
         cells = x_TBE.new_empty(D, T if learns else 1, B, H, dtype=torch.float32)
+        w_DGE, w_DGH = (_by_units(w_DGK, H) for w_DGK in (w_DGE, w_DGH))
         # A step multiplies its input along with its state, or finds its product done.
         ahead = (E + H) * G * x_TBE.element_size() > CACHED
         if ahead:
@@ -124,10 +125,10 @@ class _Layer(torch.autograd.Function):
         else:
             gates_D = [x_TBE.new_empty(T * B if learns else 0, G) for _ in range(D)]
         w_DGK = w_DGH if ahead else torch.cat([w_DGE, w_DGH], dim=2)
-        # Matrix units take 32 rows of weights at once; a panel has the gates of 16 units.
+        # Matrix units take 32 rows of weights at once.
         w_DGK = torch.nn.functional.pad(w_DGK, (0, -w_DGK.shape[2] % 32))
-        w_DKG = w_DGK.view(D, 4, H // 16, 16, -1).permute(0, 4, 2, 1, 3).contiguous()
-        tensors = (*gates_D, w_DKG, bias_DG.contiguous(), out_TBH, cells, lengths_B)
+        w_DKG, bias_DG = w_DGK.transpose(1, 2).contiguous(), _by_units(bias_DG, H)
+        tensors = (*gates_D, w_DKG, bias_DG, out_TBH, cells, lengths_B)
         _call("forward", (x_TBE.contiguous(), *tensors), (T, B, 0 if ahead else E, H, learns))
         if learns:
             ctx.save_for_backward(lengths_B, x_TBE, w_DGE, w_DGH, out_TBH, cells)
@@ -163,8 +164,14 @@ class _Layer(torch.autograd.Function):
         _transpose(out_TBH[1:, :, H:].flatten(0, 1), h_HN[:, :-B])
         h_HN[:, -B:] = 0
         _transpose(product(operands_KN, left_NG), gradients_DGK[1])
+        gradients_DGK = gradients_DGK.view(2, H // 16, 4, 16, -1).transpose(1, 2).flatten(1, 3)
         inputs_DGE, recurrent_DGH, bias_DG1 = gradients_DGK.split((E, H, 1), dim=2)
         return None, x_gradient_TBE, inputs_DGE, recurrent_DGH, bias_DG1.squeeze(2).float()
+
+
+def _by_units(w_DG: Tensor, hidden_size: int) -> Tensor:
+    """Gates in the library's order, `[H / 16, 4, 16]` (`gates_DG...`: of what is as long)."""
+    return w_DG.unflatten(1, (4, hidden_size // 16, 16)).transpose(1, 2).flatten(1, 3)
 
 
 def _transpose(x_NE: Tensor, out_EN: Tensor) -> None:
@@ -189,7 +196,7 @@ def _built(cache_dir: Path) -> Path:
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         raise UserError("it needs the compiler g++")
-    depends_on = (SOURCE.read_bytes(), " ".join(OPTIONS), torch.__version__, _processor())
+    depends_on = (SOURCE.read_bytes(), SOURCE.with_name("tiles.h").read_bytes(), " ".join(OPTIONS), torch.__version__, _processor())
     key = hashlib.sha256(repr((compiler, *depends_on)).encode()).hexdigest()[:16]
     library = cache_dir / "kernel" / f"lstm-{key}.so"
     if library.exists():

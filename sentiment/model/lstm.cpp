@@ -6,8 +6,8 @@
 // directions meet a review's tokens where they stand: the right-to-left one begins at the longest
 // row's end, and a row joins in at its own last token.
 //
-// T time, B batch, D direction (0 left to right, 1 right to left), H hidden size, G = 4H gates in
-// PyTorch's order: input, forget, cell candidate, output.
+// T time, B batch, D direction (0 left to right, 1 right to left), H hidden size, G = 4H gates. They
+// stand by UNITS, [H / UNITS, 4, UNITS], each group in PyTorch's order: input, forget, candidate, output.
 
 #include <ATen/native/CPUBlas.h>
 #include <fbgemm/Utils.h>
@@ -21,6 +21,8 @@
 #include <numeric>
 #include <type_traits>
 #include <utility>
+
+#include "tiles.h"
 
 namespace {
 
@@ -56,7 +58,11 @@ using Halves [[gnu::vector_size(LANES * 2), gnu::aligned(2), gnu::may_alias]] = 
 
 inline Floats load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
 inline Floats load(const BFloat16* from) {
+#ifdef __AVX512DQ__
+  return std::bit_cast<Floats>(_mm512_cvtepu16_epi32(_mm256_loadu_epi16(from)) << 16);
+#else
   return std::bit_cast<Floats>(__builtin_convertvector(*reinterpret_cast<const Halves*>(from), Bits) << 16);
+#endif
 }
 inline void store(Floats values, float* to) { *reinterpret_cast<Unaligned*>(to) = values; }
 inline void store(Floats values, BFloat16* to) {  // to nearest, ties to even
@@ -68,56 +74,122 @@ inline void store(Floats values, BFloat16* to) {  // to nearest, ties to even
 #endif
 }
 
-// 2^y, y kept within 64 of 0, by a polynomial for [0, 1] whose relative error is at most 7.5e-8.
-// Sigmoids of it are within 1.4e-7, tangents within 2.8e-7.
+// Stores what is not read again soon without fetching its line into the caches first.
+inline void stream(Floats values, float* to) {
+#ifdef __AVX512DQ__
+  _mm512_stream_ps(to, values);
+#else
+  _mm256_stream_ps(to, values);
+#endif
+}
+inline void stream(Floats values, BFloat16* to) {
+  alignas(sizeof(Floats) / 2) BFloat16 rounded[LANES];
+  store(values, rounded);
+#ifdef __AVX512DQ__
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), *reinterpret_cast<const __m256i*>(rounded));
+#else
+  _mm_stream_si128(reinterpret_cast<__m128i*>(to), *reinterpret_cast<const __m128i*>(rounded));
+#endif
+}
+
+// 2^y by a polynomial for [0, 1], and what is made of it. Numbers that are kept as bfloat16, to 2e-3,
+// are satisfied with relative errors of 1.7e-4; others have 7.5e-8, sigmoids 1.4e-7, tangents 2.8e-7.
+#ifdef __AVX512DQ__
+template <typename scalar>
+constexpr bool rough = std::is_same_v<scalar, BFloat16>;
+inline Floats guess(Floats x) { return _mm512_rcp14_ps(x); }
+#else
+template <typename scalar>
+constexpr bool rough = false;
+inline Floats guess(Floats x) { return 1.f / x; }
+#endif
+template <typename scalar>
 inline Floats power_of_two(Floats y) {
-  y = clamp(y, 64.f);
   const Floats x = fraction(y);
+  if constexpr (rough<scalar>) return scale(((7.826797e-2f * x + 2.2630768e-1f) * x + 6.9542435e-1f) * x + 1.f, y);
   const Floats p = ((1.87757297e-3f * x + 8.98933864e-3f) * x + 5.58263303e-2f) * x + 2.40153607e-1f;
   return scale((p * x + 6.93153076e-1f) * x + 0.999999925f, y);
 }
 constexpr float LOG2_E = 1.44269504f;
-inline Floats sigmoid(Floats x) { return reciprocal(1.f + power_of_two(x * -LOG2_E)); }
-inline Floats hyperbolic_tangent(Floats x) { return 2.f * reciprocal(1.f + power_of_two(x * (-2.f * LOG2_E))) - 1.f; }
+template <typename scalar>
+inline Floats sigmoid(Floats x) {
+  if constexpr (rough<scalar>) return guess(1.f + power_of_two<scalar>(x * -LOG2_E));
+  return reciprocal(1.f + power_of_two<scalar>(clamp(x * -LOG2_E, 64.f)));
+}
+template <typename scalar>
+inline Floats hyperbolic_tangent(Floats x) {
+  const Floats e = power_of_two<scalar>(clamp(x * (-2.f * LOG2_E), 64.f));
+  if constexpr (rough<scalar>) return (1.f - e) * guess(1.f + e);
+  return 2.f * reciprocal(1.f + e) - 1.f;
+}
+
+// Room for that many numbers, all 0, at the beginning of a line of the cache.
+template <typename scalar>
+auto zeros(int64_t count) {
+  std::unique_ptr<scalar[], decltype(&std::free)> room(nullptr, std::free);
+  room.reset(static_cast<scalar*>(std::aligned_alloc(64, (count * sizeof(scalar) + 63) / 64 * 64)));
+  std::fill_n(room.get(), count, scalar(0.f));
+  return room;
+}
 
 // Weights of both directions, [D, K, N] row-major, cut into panels of `width` columns as the product
-// wants them: bfloat16 in pairs of rows, [K / 2, width, 2], or widened where the processor has no such product.
+// wants them: float32 or widened where the processor has no other product, [K, width]; bfloat16 in
+// pairs of rows, [K / 2, width, 2], and of a Xeon with tiles, [K / 32, 2 tiles, 16, 16, 2].
 template <typename scalar>
 class Panels {
  public:
   const int64_t K, N, width;
 
-  Panels(const scalar* weights, int64_t K, int64_t N, int64_t width)
-      : K(K), N(N), width(width), values(std::aligned_alloc(64, 2 * K * N * sizeof(float)), std::free) {
+  Panels(const scalar* weights, int64_t K, int64_t N)
+      : K(K), N(N), width(by_tiles ? 32 : std::gcd(N, WIDTH)), values(nullptr, std::free) {
+    values.reset(std::aligned_alloc(64, 2 * K * ((N + 31) / 32 * 32) * sizeof(float)));
     for (int64_t d = 0; d < 2; d++)
       for (int64_t column = 0; column < N; column += width)
         for (int64_t k = 0; k < K; k++) {
           const scalar* from = weights + (d * K + k) * N + column;
-          scalar* pairs = panel<scalar>(d, column) + k / 2 * 2 * width + k % 2;
-          for (int64_t n = 0; native && n < width; n++) pairs[2 * n] = from[n];
-          if (!native) std::copy_n(from, width, panel<float>(d, column) + k * width);
+          if (!native) {
+            std::copy_n(from, width, panel<float>(d, column) + k * width);
+            continue;
+          }
+          scalar* to = panel<scalar>(d, column) + k / 2 * 2 * width + k % 2;
+          if (by_tiles) to = panel<scalar>(d, column) + k / 32 * 1024 + k % 32 / 2 * 32 + k % 2;
+          for (int64_t n = 0; n < width; n++) {
+            const scalar value = column + n < N ? from[n] : scalar(0.f);
+            to[by_tiles ? n / 16 * 512 + n % 16 * 2 : 2 * n] = value;
+          }
         }
   }
 
-  // sums, rows of C, = rows of K (each `stride` after the one before) times the panel at `column`.
-  void multiply(int64_t rows, const scalar* a, int64_t stride, int64_t d, int64_t column, int64_t C,
-                float* sums) const {
+  // sums, rows of C, = rows of K (each `stride` after the one before) times the panel at `column`;
+  // with work(from), ... work(to - 1) done beside it or after it.
+  template <typename Work>
+  [[gnu::always_inline]] void multiply(int64_t rows, const scalar* a, int64_t stride, int64_t d, int64_t column,
+                                       int64_t C, float* sums, int64_t from, int64_t to, Work work) const {
+    if constexpr (std::is_same_v<scalar, BFloat16>)
+      if (by_tiles) return tiles::multiply(rows, a, stride, panel<scalar>(d, column), K, sums, C, from, to, work);
     if (native || std::is_same_v<scalar, float>) {
       blas::brgemm(rows, width, K, stride, width, C, false, a, panel<scalar>(d, column), sums, native);
-      return;
+    } else {
+      const auto wide = std::make_unique<float[]>(rows * K);
+      for (int64_t r = 0; r < rows; r++) std::copy_n(a + r * stride, K, wide.get() + r * K);
+      blas::brgemm(rows, width, K, K, width, C, false, wide.get(), panel<float>(d, column), sums, false);
     }
-    const auto wide = std::make_unique<float[]>(rows * K);
-    for (int64_t r = 0; r < rows; r++) std::copy_n(a + r * stride, K, wide.get() + r * K);
-    blas::brgemm(rows, width, K, K, width, C, false, wide.get(), panel<float>(d, column), sums, false);
+    for (; from < to; from++) work(from);
   }
 
-  static void release() { blas::brgemm_release(native); }  // by a thread that has done its last product
+  static void begin(int64_t rows) {  // by a thread, before a block of so many rows
+    if (by_tiles) tiles::configure(rows);
+  }
+  static void end() {  // by a thread that has done its last product
+    by_tiles ? tiles::release() : blas::brgemm_release(native);
+  }
 
  private:
   static inline const bool native = std::is_same_v<scalar, BFloat16> && __builtin_cpu_supports("avx512bf16");
+  static inline const bool by_tiles = native && tiles::available();
   template <typename stored>
   stored* panel(int64_t d, int64_t column) const {
-    return static_cast<stored*>(values.get()) + (d * N + column) * K;
+    return static_cast<stored*>(values.get()) + (d * ((N + width - 1) / width * width) + column) * K;
   }
   std::unique_ptr<void, decltype(&std::free)> values;
 };
@@ -137,13 +209,13 @@ struct Layer {
     return cells + ((d * cell_steps + (cell_steps > 1 ? t : 0)) * B + b) * H;
   }
 
-  // Fetches units of a row into the second-level cache, to be there at the next step. That lies a
+  // Fetches UNITS of a row into the second-level cache, to be there at the next step. That lies a
   // whole batch further on, where the processor does not look by itself.
-  [[gnu::always_inline]] void prefetch(int64_t d, int64_t t, int64_t b, int64_t unit, int64_t units) const {
-    if (t < 0 || t >= T) return;
-    for (int64_t gate = 0; gate < 4; gate++) fetch(gates_at(d, t, b) + gate * H + unit, units);
-    fetch(cells_at(d, t, b) + unit, units);
-    fetch(out_at(d, t, b) + unit, units);
+  [[gnu::always_inline]] void prefetch(int64_t d, int64_t t, int64_t b, int64_t unit, bool backward) const {
+    fetch(gates_at(d, t, b) + 4 * unit, 4 * UNITS);
+    if (!backward) return;
+    fetch(cells_at(d, t, b) + unit, UNITS);
+    fetch(out_at(d, t, b) + unit, UNITS);
   }
   template <typename stored>  // inlined: GCC drops calls of functions that do nothing else
   [[gnu::always_inline]] static void fetch(const stored* from, int64_t count) {
@@ -161,61 +233,75 @@ void for_each_block(const Layer<scalar>& layer, int threads, Work work) {
 #pragma omp for schedule(dynamic) nowait
     for (int64_t unit = 0; unit < 2 * blocks; unit++) {
       const int64_t first = unit / 2 * rows, count = std::min(rows, layer.B - first);
+      Panels<scalar>::begin(count);
       work(unit % 2, first, count, *std::max_element(layer.lengths + first, layer.lengths + first + count));
     }
-    Panels<scalar>::release();
+    Panels<scalar>::end();
+  }
+}
+
+// UNITS of a row at a step, from the sums of their gates on: cells, gates where they are kept, and
+// the output gates once more.
+template <typename scalar>
+[[gnu::always_inline]] inline void open(const float* sums, const float* bias, float* cell, float* kept_cell, scalar* gates,
+                                        float* opened, bool ahead, bool keep) {
+  for (int64_t k = 0; k < UNITS; k += LANES) {
+    const auto sum = [&](int64_t gate) {
+      const Floats own = load(sums + gate * UNITS + k) + load(bias + gate * UNITS + k);
+      return ahead ? own + load(gates + gate * UNITS + k) : own;
+    };
+    const Floats i = sigmoid<scalar>(sum(0)), f = sigmoid<scalar>(sum(1)), g = hyperbolic_tangent<scalar>(sum(2)), o = sigmoid<scalar>(sum(3));
+    const Floats c = f * load(cell + k) + i * g;
+    store(c, cell + k), store(o, opened + k);
+    if (keep) {
+      stream(c, kept_cell + k), stream(i, gates + k), stream(f, gates + UNITS + k);
+      stream(g, gates + 2 * UNITS + k), stream(o, gates + 3 * UNITS + k);
+    }
   }
 }
 
 // A step multiplies rows of K = E + H numbers, its input and the state before it, with the weights of
-// both, whose columns come as panels, [D, K, H / UNITS, 4, UNITS]. If E is 0, the inputs' products are in the gates.
+// both, [D, K, G]. If E is 0, the inputs' products are in the gates.
 template <typename scalar>
 void forward(const Layer<scalar>& layer, const scalar* x, int64_t E, const scalar* weights, const float* bias,
-             bool keep_gates, int threads) {
-  const int64_t H = layer.H, K = (E + H + 31) / 32 * 32;
-  const Panels<scalar> panels(weights, K, 4 * H, WIDTH);
+             bool keep, int threads) {
+  const int64_t H = layer.H, G = 4 * H, K = (E + H + 31) / 32 * 32;
+  const Panels<scalar> panels(weights, K, G);
   for_each_block(layer, threads, [=, &panels](int64_t d, int64_t first, int64_t rows, int64_t longest) {
-    alignas(64) float sums[WIDTH / UNITS][ROWS][4][UNITS];
-    float opened[WIDTH], zeros[WIDTH] = {};
-    auto given = std::make_unique<scalar[]>(rows * K), following = std::make_unique<scalar[]>(rows * K);
+    alignas(64) float sums[2][ROWS][4][UNITS], opened[ROWS][UNITS];
+    auto given = zeros<scalar>(ROWS * K), following = zeros<scalar>(ROWS * K);
+    const auto cells = zeros<float>(ROWS * H);
     for (int64_t step = 0; step < longest; step++) {
-      const int64_t t = d ? longest - 1 - step : step, before = d ? t + 1 : t - 1, next = d ? t - 1 : t + 1;
+      const int64_t t = d ? longest - 1 - step : step, next = d ? t - 1 : t + 1;
       for (int64_t r = 0; r < rows; r++) std::copy_n(x + (t * layer.B + first + r) * E, E, given.get() + r * K);
-      for (int64_t column = 0; column < H; column += WIDTH) {
-        const int64_t width = std::min(WIDTH, H - column);
-        for (int64_t k = 0; k < width; k += UNITS)
-          panels.multiply(rows, given.get(), K, d, 4 * (column + k), WIDTH, **sums[k / UNITS]);
-        for (int64_t r = 0; r < rows; r++) {
-          scalar* hidden = layer.out_at(d, t, first + r) + column;
-          scalar* state = following.get() + r * K + E + column;
-          float* cell = layer.cells_at(d, t, first + r) + column;
-          if (t >= layer.lengths[first + r]) {
-            std::fill_n(hidden, width, scalar(0.f)), std::fill_n(cell, width, 0.f);
-            continue;
-          }
-          const float* last = step > 0 ? layer.cells_at(d, before, first + r) + column : zeros;
-          scalar* gates = layer.gates_at(d, t, first + r) + column;
-          if (keep_gates || E == 0) layer.prefetch(d, next, first + r, column, width);
-          for (int64_t k = 0; k < width; k += LANES) {
-            const auto sum = [&](int64_t gate) {
-              const float* b = bias + (4 * d + gate) * H + column;
-              const Floats own = load(sums[k / UNITS][r][gate] + k % UNITS) + load(b + k);
-              return E > 0 ? own : own + load(gates + gate * H + k);
-            };
-            const Floats i = sigmoid(sum(0)), f = sigmoid(sum(1)), g = hyperbolic_tangent(sum(2)), o = sigmoid(sum(3));
-            const Floats c = f * load(last + k) + i * g;
-            store(c, cell + k), store(o, opened + k);
-            if (keep_gates) {
-              store(i, gates + k), store(f, gates + H + k);
-              store(g, gates + 2 * H + k), store(o, gates + 3 * H + k);
-            }
-          }
-          for (int64_t k = 0; k < width; k += LANES) {  // by itself: does not wait for the cells
-            const Floats h = load(opened + k) * hyperbolic_tangent(load(cell + k));
-            store(h, hidden + k), store(h, state + k);
-          }
+      scalar *const gates = layer.gates_at(d, t, first), *const state = following.get() + E;
+      float *const cell = cells.get(), *const kept_cell = layer.cells_at(d, t, first);
+      const int64_t* const lengths = layer.lengths + first;
+      const auto close = [=, &opened](int64_t unit, int64_t r) __attribute__((always_inline)) {
+        for (int64_t k = 0; k < UNITS; k += LANES)
+          store(load(opened[r] + k) * hyperbolic_tangent<scalar>(load(cell + r * H + unit + k)), state + r * K + unit + k);
+      };
+      const auto finish = [=, &layer, &sums, &opened](int64_t unit, int64_t r) __attribute__((always_inline)) {
+        if (r > 0) close(unit, r - 1);  // by then its cells are there
+        if (E == 0) layer.prefetch(d, next, first + r, unit, false);
+        if (t < lengths[r])
+          open(sums[unit / UNITS % 2][r][0], bias + d * G + 4 * unit, cell + r * H + unit, kept_cell + r * H + unit,
+               gates + r * G + 4 * unit, opened[r], E == 0, keep);
+        else {
+          std::fill_n(opened[r], UNITS, 0.f);
+          if (keep) std::fill_n(kept_cell + r * H + unit, UNITS, 0.f);
         }
-      }
+        if (r == rows - 1) close(unit, r);
+      };
+      for (int64_t unit = 0; unit < H; unit += UNITS)
+        for (int64_t n = 0; n < WIDTH; n += panels.width) {
+          const int64_t due = unit > 0 ? rows : 0;
+          panels.multiply(rows, given.get(), K, d, 4 * unit + n, WIDTH, **sums[unit / UNITS % 2] + n, due * n / WIDTH,
+                          due * (n + panels.width) / WIDTH,
+                          [=](int64_t r) __attribute__((always_inline)) { finish(unit - UNITS, r); });
+        }
+      for (int64_t r = 0; r < rows; r++) finish(H - UNITS, r);
+      for (int64_t r = 0; r < rows; r++) std::copy_n(state + r * K, H, layer.out_at(d, t, first + r));
       std::swap(given, following);
     }
     for (int64_t t = longest; t < layer.T; t++)
@@ -223,44 +309,60 @@ void forward(const Layer<scalar>& layer, const scalar* x, int64_t E, const scala
   });
 }
 
+// UNITS of a row at a step, from their gates to the gradients of the gates' sums.
+template <typename scalar>
+[[gnu::always_inline]] inline void differentiate(const scalar* from_above, const float* from_after, const float* cell, const float* last,
+                                                 float* carry, scalar* gates) {
+  for (int64_t k = 0; k < UNITS; k += LANES) {
+    const Floats i = load(gates + k), f = load(gates + UNITS + k);
+    const Floats g = load(gates + 2 * UNITS + k), o = load(gates + 3 * UNITS + k);
+    const Floats squashed = hyperbolic_tangent<scalar>(load(cell + k));
+    const Floats dh = load(from_above + k) + load(from_after + k);
+    const Floats dc = load(carry + k) + dh * o * (1.f - squashed * squashed);
+    store(dc * f, carry + k);
+    store(dc * g * i * (1.f - i), gates + k);
+    store(dc * load(last + k) * f * (1.f - f), gates + UNITS + k);
+    store(dc * i * (1.f - g * g), gates + 2 * UNITS + k);
+    store(dh * squashed * o * (1.f - o), gates + 3 * UNITS + k);
+  }
+}
+
 // Turns the gates into the gradients of their sums, in place.
 template <typename scalar>
 void backward(const Layer<scalar>& layer, const scalar* weights, int threads) {
   const int64_t H = layer.H, G = 4 * H;
-  const Panels<scalar> panels(weights, G, H, std::gcd(H, WIDTH));
+  const Panels<scalar> panels(weights, G, H);
   for_each_block(layer, threads, [=, &panels](int64_t d, int64_t first, int64_t rows, int64_t longest) {
-    const auto zeros = std::make_unique<float[]>(H), sums = std::make_unique<float[]>(rows * H);
-    const auto carried = std::make_unique<float[]>(rows * H);
+    const int64_t width = panels.width;
+    alignas(64) float sums[2][ROWS][WIDTH] = {};
+    const auto none = zeros<float>(ROWS * H), carried = zeros<float>(ROWS * H);
     for (int64_t t = longest; t < layer.T; t++) std::fill_n(layer.gates_at(d, t, first), rows * G, scalar(0.f));
     for (int64_t step = longest - 1; step >= 0; step--) {
       const int64_t t = d ? longest - 1 - step : step, before = d ? t + 1 : t - 1, after = d ? t - 1 : t + 1;
-      for (int64_t k = 0; k < H && step < longest - 1; k += panels.width)
-        panels.multiply(rows, layer.gates_at(d, after, first), G, d, k, H, sums.get() + k);
-      for (int64_t r = 0; r < rows; r++) {
-        scalar* gates = layer.gates_at(d, t, first + r);
-        if (t >= layer.lengths[first + r]) {
-          std::fill_n(gates, G, scalar(0.f));
-          continue;
+      scalar *const gates = layer.gates_at(d, t, first), *const from_above = layer.out_at(d, t, first);
+      const float* const cell = layer.cells_at(d, t, first);
+      const float* const last = step > 0 ? layer.cells_at(d, before, first) : none.get();
+      float* const carry = carried.get();
+      const int64_t* const lengths = layer.lengths + first;
+      const auto finish = [=, &layer, &sums](int64_t column, int64_t r) __attribute__((always_inline)) {
+        for (int64_t unit = column; unit < std::min(column + width, H); unit += UNITS) {
+          layer.prefetch(d, before, first + r, unit, true);
+          if (t < lengths[r])
+            differentiate(from_above + r * 2 * H + unit, sums[column / width % 2][r] + unit - column, cell + r * H + unit, last + r * H + unit,
+                          carry + r * H + unit, gates + r * G + 4 * unit);
+          else
+            std::fill_n(gates + r * G + 4 * unit, 4 * UNITS, scalar(0.f));
         }
-        layer.prefetch(d, before, first + r, 0, H);
-        const scalar* from_above = layer.out_at(d, t, first + r);
-        const float* cell = layer.cells_at(d, t, first + r);
-        const float* last = step > 0 ? layer.cells_at(d, before, first + r) : zeros.get();
-        const float* from_after = sums.get() + r * H;
-        float* carry = carried.get() + r * H;
-        for (int64_t k = 0; k < H; k += LANES) {
-          const Floats i = load(gates + k), f = load(gates + H + k);
-          const Floats g = load(gates + 2 * H + k), o = load(gates + 3 * H + k);
-          const Floats squashed = hyperbolic_tangent(load(cell + k));
-          const Floats dh = load(from_above + k) + load(from_after + k);
-          const Floats dc = load(carry + k) + dh * o * (1.f - squashed * squashed);
-          store(dc * f, carry + k);
-          store(dc * g * i * (1.f - i), gates + k);
-          store(dc * load(last + k) * f * (1.f - f), gates + H + k);
-          store(dc * i * (1.f - g * g), gates + 2 * H + k);
-          store(dh * squashed * o * (1.f - o), gates + 3 * H + k);
-        }
+      };
+      for (int64_t column = 0; column < H; column += width) {
+        const int64_t due = column > 0 ? rows : 0;
+        const auto work = [=](int64_t r) __attribute__((always_inline)) { finish(column - width, r); };
+        if (step < longest - 1)
+          panels.multiply(rows, layer.gates_at(d, after, first), G, d, column, WIDTH, *sums[column / width % 2], 0, due, work);
+        else
+          for (int64_t r = 0; r < due; r++) work(r);
       }
+      for (int64_t r = 0; r < rows; r++) finish((H - 1) / width * width, r);
     }
   });
 }
