@@ -150,23 +150,39 @@ class _Layer(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             x_gradient_NE = product(left_NG, w_DGE[1], product(right_NG, w_DGE[0]))
             x_gradient_TBE = x_gradient_NE.view_as(x_TBE)
-        # One product for all gradients of a direction. We transpose its operands ourselves: oneDNN
-        # multiplies a transposed bfloat16 matrix at half of its rate.
-        operands_KN = x_TBE.new_empty(E + H + 1, T * B)
         gradients_DGK = x_TBE.new_empty(2, 4 * H, E + H + 1)
-        x_EN, h_HN, one_1N = operands_KN.split((E, H, 1))
-        _transpose(x_TBE.flatten(0, 1).contiguous(), x_EN)
-        one_1N.fill_(1)
-        # A state takes part in the next step of its direction; the first step has none before it.
-        _transpose(out_TBH[:-1, :, :H].flatten(0, 1), h_HN[:, B:])
-        h_HN[:, :B] = 0
-        _transpose(product(operands_KN, right_NG), gradients_DGK[0])
-        _transpose(out_TBH[1:, :, H:].flatten(0, 1), h_HN[:, :-B])
-        h_HN[:, -B:] = 0
-        _transpose(product(operands_KN, left_NG), gradients_DGK[1])
+        if x_TBE.dtype == torch.bfloat16 and _library.lstm_by_tiles():
+            gradients_DKG = x_TBE.new_empty(2, E + H + 1, 4 * H)
+            tensors = (x_TBE.contiguous(), out_TBH, *gates_D, gradients_DKG)
+            _call("weights", tensors, (T * B, B, E, H))
+            for gradient_KG, gradient_GK in zip(gradients_DKG, gradients_DGK, strict=True):
+                _transpose(gradient_KG, gradient_GK)
+        else:
+            _weight_gradients(x_TBE, out_TBH, gates_D, gradients_DGK)
         gradients_DGK = gradients_DGK.view(2, H // 16, 4, 16, -1).transpose(1, 2).flatten(1, 3)
         inputs_DGE, recurrent_DGH, bias_DG1 = gradients_DGK.split((E, H, 1), dim=2)
         return None, x_gradient_TBE, inputs_DGE, recurrent_DGH, bias_DG1.squeeze(2).float()
+
+
+def _weight_gradients(
+    x_TBE: Tensor, out_TBH: Tensor, gates_D: list[Tensor], gradients_DGK: Tensor
+) -> None:
+    """One product for all gradients of a direction."""
+    (T, B, E), H = x_TBE.shape, out_TBH.shape[2] // 2
+    right_NG, left_NG = gates_D
+    # We transpose its operands ourselves: oneDNN multiplies a transposed bfloat16 matrix at half
+    # of its rate.
+    operands_KN = x_TBE.new_empty(E + H + 1, T * B)
+    x_EN, h_HN, one_1N = operands_KN.split((E, H, 1))
+    _transpose(x_TBE.flatten(0, 1).contiguous(), x_EN)
+    one_1N.fill_(1)
+    # A state takes part in the next step of its direction; the first step has none before it.
+    _transpose(out_TBH[:-1, :, :H].flatten(0, 1), h_HN[:, B:])
+    h_HN[:, :B] = 0
+    _transpose(product(operands_KN, right_NG), gradients_DGK[0])
+    _transpose(out_TBH[1:, :, H:].flatten(0, 1), h_HN[:, :-B])
+    h_HN[:, -B:] = 0
+    _transpose(product(operands_KN, left_NG), gradients_DGK[1])
 
 
 def _by_units(w_DG: Tensor, hidden_size: int) -> Tensor:

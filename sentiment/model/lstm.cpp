@@ -140,24 +140,26 @@ class Panels {
  public:
   const int64_t K, N, width;
 
-  Panels(const scalar* weights, int64_t K, int64_t N)
-      : K(K), N(N), width(by_tiles ? 32 : std::gcd(N, WIDTH)), values(nullptr, std::free) {
-    values.reset(std::aligned_alloc(64, 2 * K * ((N + 31) / 32 * 32) * sizeof(float)));
+  Panels(const scalar* weights, int64_t K, int64_t N, int threads)
+      : K(K), N(N), width(by_tiles ? 32 : std::gcd(N, WIDTH)), room(zeros<float>(2 * K * ((N + 31) / 32 * 32))) {
+#pragma omp parallel for num_threads(threads) collapse(2)
     for (int64_t d = 0; d < 2; d++)
-      for (int64_t column = 0; column < N; column += width)
-        for (int64_t k = 0; k < K; k++) {
-          const scalar* from = weights + (d * K + k) * N + column;
-          if (!native) {
-            std::copy_n(from, width, panel<float>(d, column) + k * width);
+      for (int64_t first = 0; first < K; first += 32) {
+        const scalar* from = weights + (d * K + first) * N;
+        if constexpr (std::is_same_v<scalar, BFloat16>)
+          if (by_tiles) {
+            tiles::pack(from, N, 32, N, panel<scalar>(d, 0) + first * 32, 32 * K);
             continue;
           }
-          scalar* to = panel<scalar>(d, column) + k / 2 * 2 * width + k % 2;
-          if (by_tiles) to = panel<scalar>(d, column) + k / 32 * 1024 + k % 32 / 2 * 32 + k % 2;
-          for (int64_t n = 0; n < width; n++) {
-            const scalar value = column + n < N ? from[n] : scalar(0.f);
-            to[by_tiles ? n / 16 * 512 + n % 16 * 2 : 2 * n] = value;
+        for (int64_t k = first; k < first + 32; k++)
+          for (int64_t n = 0; n < N; n++, from++) {
+            const int64_t column = n / width * width, within = n % width;
+            if (native)
+              panel<scalar>(d, column)[k / 2 * 2 * width + 2 * within + k % 2] = *from;
+            else
+              panel<float>(d, column)[k * width + within] = *from;
           }
-        }
+      }
   }
 
   // sums, rows of C, = rows of K (each `stride` after the one before) times the panel at `column`;
@@ -166,7 +168,7 @@ class Panels {
   [[gnu::always_inline]] void multiply(int64_t rows, const scalar* a, int64_t stride, int64_t d, int64_t column,
                                        int64_t C, float* sums, int64_t from, int64_t to, Work work) const {
     if constexpr (std::is_same_v<scalar, BFloat16>)
-      if (by_tiles) return tiles::multiply(rows, a, stride, panel<scalar>(d, column), K, sums, C, from, to, work);
+      if (by_tiles) return tiles::multiply(rows, a, stride, panel<scalar>(d, column), K, false, sums, C, from, to, work);
     if (native || std::is_same_v<scalar, float>) {
       blas::brgemm(rows, width, K, stride, width, C, false, a, panel<scalar>(d, column), sums, native);
     } else {
@@ -189,9 +191,9 @@ class Panels {
   static inline const bool by_tiles = native && tiles::available();
   template <typename stored>
   stored* panel(int64_t d, int64_t column) const {
-    return static_cast<stored*>(values.get()) + (d * ((N + width - 1) / width * width) + column) * K;
+    return reinterpret_cast<stored*>(room.get()) + (d * ((N + width - 1) / width * width) + column) * K;
   }
-  std::unique_ptr<void, decltype(&std::free)> values;
+  decltype(zeros<float>(0)) room;
 };
 
 // Where a block of rows of one direction lies in the tensors.
@@ -266,7 +268,7 @@ template <typename scalar>
 void forward(const Layer<scalar>& layer, const scalar* x, int64_t E, const scalar* weights, const float* bias,
              bool keep, int threads) {
   const int64_t H = layer.H, G = 4 * H, K = (E + H + 31) / 32 * 32;
-  const Panels<scalar> panels(weights, K, G);
+  const Panels<scalar> panels(weights, K, G, threads);
   for_each_block(layer, threads, [=, &panels](int64_t d, int64_t first, int64_t rows, int64_t longest) {
     alignas(64) float sums[2][ROWS][4][UNITS], opened[ROWS][UNITS];
     auto given = zeros<scalar>(ROWS * K), following = zeros<scalar>(ROWS * K);
@@ -331,7 +333,7 @@ template <typename scalar>
 template <typename scalar>
 void backward(const Layer<scalar>& layer, const scalar* weights, int threads) {
   const int64_t H = layer.H, G = 4 * H;
-  const Panels<scalar> panels(weights, G, H);
+  const Panels<scalar> panels(weights, G, H, threads);
   for_each_block(layer, threads, [=, &panels](int64_t d, int64_t first, int64_t rows, int64_t longest) {
     const int64_t width = panels.width;
     alignas(64) float sums[2][ROWS][WIDTH] = {};
@@ -367,6 +369,53 @@ void backward(const Layer<scalar>& layer, const scalar* weights, int threads) {
   });
 }
 
+// The gradients of all weights of both directions, [D, E + H + 1, G]: products over all N = T B tokens of
+// their input, the state before it and 1 (for the bias) with the gradients of the gates' sums.
+void differentiate_weights(const BFloat16* x, const BFloat16* out, const BFloat16* const gates[2], BFloat16* gradients,
+                           int64_t N, int64_t B, int64_t E, int64_t H, int threads) {
+  constexpr int64_t TERMS = 512, STRIDE = TERMS + 32;  // of a piece of N; its rows in different sets of the cache
+  const int64_t G = 4 * H, M = E + H + 1, high = (M + 31) / 32 * 32;
+  int64_t width = (G + 31) / 32 * 32;
+  while (width > 32 && 2 * ((G + width - 1) / width) < threads) width = (width / 2 + 31) / 32 * 32;
+#pragma omp parallel num_threads(threads)
+  {
+    tiles::configure(32);
+    const auto left = zeros<BFloat16>(high * STRIDE), right = zeros<BFloat16>(TERMS * width);
+    const auto sums = zeros<float>(high * width);
+    std::fill_n(left.get() + (E + H) * STRIDE, TERMS, BFloat16(1.f));
+#pragma omp for schedule(dynamic) collapse(2)
+    for (int64_t d = 0; d < 2; d++)
+      for (int64_t column = 0; column < G; column += width) {
+        const int64_t columns = std::min(width, G - column);
+        for (int64_t n = 0; n < N; n += TERMS) {
+          const int64_t terms = std::min(TERMS, (N - n + 31) / 32 * 32);
+          // Transposes `count` columns of the rows that stand `shift` after these, 0 where there are none.
+          const auto take = [&](const BFloat16* from, int64_t stride, int64_t count, int64_t shift, BFloat16* to) {
+            for (int64_t k = 0; k < terms; k += 32) {
+              const int64_t row = n + k + shift, begin = std::clamp<int64_t>(-row, 0, 32), end = std::clamp<int64_t>(N - row, 0, 32);
+              for (int64_t m = 0; end - begin < 32 && m < count; m++) std::fill_n(to + m * STRIDE + k, 32, BFloat16(0.f));
+              if (begin < end)
+                fbgemm::transpose_simd(end - begin, count, reinterpret_cast<const uint16_t*>(from + (row + begin) * stride), stride,
+                                       reinterpret_cast<uint16_t*>(to + k + begin), STRIDE);
+            }
+          };
+          take(x, E, E, 0, left.get());
+          take(out + d * H, 2 * H, H, d ? B : -B, left.get() + E * STRIDE);
+          for (int64_t k = 0; k < terms; k += 32)
+            tiles::pack(gates[d] + (n + k) * G + column, G, N - n - k, columns, right.get() + k * 32, 32 * TERMS);
+          for (int64_t m = 0; m < high; m += 32)
+            for (int64_t c = 0; c < columns; c += 32)
+              tiles::multiply(32, left.get() + m * STRIDE, STRIDE, right.get() + c * TERMS, terms, n > 0,
+                              sums.get() + m * width + c * 32, 32, 0, 0, [](int64_t) {});
+        }
+        for (int64_t m = 0; m < M; m++)
+          for (int64_t c = 0; c < columns; c += LANES)
+            store(load(sums.get() + m / 32 * 32 * width + c / 32 * 1024 + m % 32 * 32 + c % 32), gradients + (d * M + m) * G + column + c);
+      }
+    tiles::release();
+  }
+}
+
 // to[column, row] = from[row, column].
 template <typename scalar>
 void transpose(const scalar* from, scalar* to, int64_t rows, int64_t columns, int64_t from_stride, int64_t to_stride,
@@ -399,3 +448,9 @@ void transpose(const scalar* from, scalar* to, int64_t rows, int64_t columns, in
   }
 LSTM_LAYER(float32, float)
 LSTM_LAYER(bfloat16, BFloat16)
+extern "C" bool lstm_by_tiles() { return tiles::available(); }
+extern "C" void lstm_weights_bfloat16(const BFloat16* x, const BFloat16* out, const BFloat16* right, const BFloat16* left,
+                                      BFloat16* gradients, int64_t N, int64_t B, int64_t E, int64_t H, int threads) {
+  const BFloat16* const gates[] = {right, left};
+  differentiate_weights(x, out, gates, gradients, N, B, E, H, threads);
+}

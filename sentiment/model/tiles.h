@@ -35,20 +35,39 @@ inline void configure(int64_t rows) {
 }
 inline void release() { _tile_release(); }
 
+// 32 terms of the right operand: columns of rows that stand `stride` after one another (0 for those
+// from `rows` on), as tiles of 16 columns, of which two make a panel, each `panel` after the one before.
+inline void pack(const BFloat16* from, int64_t stride, int64_t rows, int64_t columns, BFloat16* to, int64_t panel) {
+  for (int64_t k = 0; k < 32; k += 2, from += 2 * stride, to += 32)
+    for (int64_t c = 0; c < columns; c += 16) {
+      const auto row = [&](int64_t r) {
+        return k + r < rows ? _mm512_cvtepu16_epi32(_mm256_loadu_epi16(from + r * stride + c)) : __m512i{};
+      };
+      _mm512_store_epi32(to + c / 32 * panel + c % 32 * 32, row(0) | _mm512_slli_epi32(row(1), 16));
+    }
+}
+
 // sums, 32 rows of 32 (each C after the one before), = up to 32 rows of `a` (each `stride` after the
-// one before) times `b`: per 32 terms two tiles, whose rows have two terms of 16 columns. The right
-// operand is too large for the first-level cache, and is told not to push the left one out of it.
-// On the way it calls work(from), ... work(to - 1), which the core can do beside the product.
+// one before) times `b`, two columns of tiles; added to what stands there, if `onto`. The right operand
+// is too large for the first-level cache, and is told not to push the left one out of it. On the way
+// it calls work(from), ... work(to - 1), which the core can do beside the product.
 template <typename Work>
 [[gnu::always_inline]] inline void multiply(int64_t rows, const BFloat16* a, int64_t stride, const BFloat16* b,
-                                            int64_t terms, float* sums, int64_t C, int64_t from, int64_t to,
-                                            Work work) {
+                                            int64_t terms, bool onto, float* sums, int64_t C, int64_t from,
+                                            int64_t to, Work work) {
   const int64_t steps = terms / 32, count = to - from, lower = rows > 16 ? 16 * stride : 0;
   asm volatile("" ::: "memory");  // the compiler does not know that these instructions read and write
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
+  if (onto) {
+    _tile_loadd(0, sums, 4 * C);
+    _tile_loadd(1, sums + 16, 4 * C);
+    _tile_loadd(2, sums + 16 * C, 4 * C);
+    _tile_loadd(3, sums + 16 * C + 16, 4 * C);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
   for (int64_t step = 1, done = 0; step <= steps; step++, a += 32, b += 1024) {
     _tile_loadd(4, a, 2 * stride);
     _tile_stream_loadd(6, b, 64);
@@ -69,8 +88,9 @@ template <typename Work>
 #else
 inline void configure(int64_t) {}
 inline void release() {}
+inline void pack(const BFloat16*, int64_t, int64_t, int64_t, BFloat16*, int64_t) {}
 template <typename Work>
-inline void multiply(int64_t, const BFloat16*, int64_t, const BFloat16*, int64_t, float*, int64_t, int64_t, int64_t, Work) {}
+inline void multiply(int64_t, const BFloat16*, int64_t, const BFloat16*, int64_t, bool, float*, int64_t, int64_t, int64_t, Work) {}
 #endif
 
 }  // namespace tiles
