@@ -138,6 +138,8 @@ auto zeros(int64_t count) {
 template <typename scalar>
 class Panels {
  public:
+  static inline const bool native = std::is_same_v<scalar, BFloat16> && __builtin_cpu_supports("avx512bf16");
+  static inline const bool by_tiles = native && tiles::available();
   const int64_t K, N, width;
 
   Panels(const scalar* weights, int64_t K, int64_t N, int threads)
@@ -187,8 +189,6 @@ class Panels {
   }
 
  private:
-  static inline const bool native = std::is_same_v<scalar, BFloat16> && __builtin_cpu_supports("avx512bf16");
-  static inline const bool by_tiles = native && tiles::available();
   template <typename stored>
   stored* panel(int64_t d, int64_t column) const {
     return reinterpret_cast<stored*>(room.get()) + (d * ((N + width - 1) / width * width) + column) * K;
@@ -263,14 +263,16 @@ template <typename scalar>
 }
 
 // A step multiplies rows of K = E + H numbers, its input and the state before it, with the weights of
-// both, [D, K, G]. If E is 0, the inputs' products are in the gates.
-template <typename scalar>
+// both, [D, K, G]. If E is 0, the inputs' products are in the gates. `beside` a product by tiles the
+// core finishes the units of the one before; else it finishes more of them at once, after theirs.
+template <typename scalar, bool beside>
 void forward(const Layer<scalar>& layer, const scalar* x, int64_t E, const scalar* weights, const float* bias,
              bool keep, int threads) {
   const int64_t H = layer.H, G = 4 * H, K = (E + H + 31) / 32 * 32;
   const Panels<scalar> panels(weights, K, G, threads);
   for_each_block(layer, threads, [=, &panels](int64_t d, int64_t first, int64_t rows, int64_t longest) {
-    alignas(64) float sums[2][ROWS][4][UNITS], opened[ROWS][UNITS];
+    constexpr int64_t span = beside ? UNITS : WIDTH;
+    alignas(64) float sums[2][span / UNITS][ROWS][4][UNITS], opened[ROWS][span];
     auto given = zeros<scalar>(ROWS * K), following = zeros<scalar>(ROWS * K);
     const auto cells = zeros<float>(ROWS * H);
     for (int64_t step = 0; step < longest; step++) {
@@ -280,29 +282,33 @@ void forward(const Layer<scalar>& layer, const scalar* x, int64_t E, const scala
       float *const cell = cells.get(), *const kept_cell = layer.cells_at(d, t, first);
       const int64_t* const lengths = layer.lengths + first;
       const auto close = [=, &opened](int64_t unit, int64_t r) __attribute__((always_inline)) {
-        for (int64_t k = 0; k < UNITS; k += LANES)
+        for (int64_t k = 0; k < std::min<int64_t>(span, H - unit); k += LANES)
           store(load(opened[r] + k) * hyperbolic_tangent<scalar>(load(cell + r * H + unit + k)), state + r * K + unit + k);
       };
       const auto finish = [=, &layer, &sums, &opened](int64_t unit, int64_t r) __attribute__((always_inline)) {
         if (r > 0) close(unit, r - 1);  // by then its cells are there
-        if (E == 0) layer.prefetch(d, next, first + r, unit, false);
-        if (t < lengths[r])
-          open(sums[unit / UNITS % 2][r][0], bias + d * G + 4 * unit, cell + r * H + unit, kept_cell + r * H + unit,
-               gates + r * G + 4 * unit, opened[r], E == 0, keep);
-        else {
-          std::fill_n(opened[r], UNITS, 0.f);
-          if (keep) std::fill_n(kept_cell + r * H + unit, UNITS, 0.f);
+        for (int64_t k = 0; k < std::min<int64_t>(span, H - unit); k += UNITS) {
+          if (E == 0) layer.prefetch(d, next, first + r, unit + k, false);
+          if (t < lengths[r]) {
+            open(sums[unit / span % 2][k / UNITS][r][0], bias + d * G + 4 * (unit + k), cell + r * H + unit + k,
+                 kept_cell + r * H + unit + k, gates + r * G + 4 * (unit + k), opened[r] + k, E == 0, keep);
+          } else {
+            std::fill_n(opened[r] + k, UNITS, 0.f);
+            if (keep) std::fill_n(kept_cell + r * H + unit + k, UNITS, 0.f);
+          }
         }
         if (r == rows - 1) close(unit, r);
       };
-      for (int64_t unit = 0; unit < H; unit += UNITS)
-        for (int64_t n = 0; n < WIDTH; n += panels.width) {
-          const int64_t due = unit > 0 ? rows : 0;
-          panels.multiply(rows, given.get(), K, d, 4 * unit + n, WIDTH, **sums[unit / UNITS % 2] + n, due * n / WIDTH,
-                          due * (n + panels.width) / WIDTH,
-                          [=](int64_t r) __attribute__((always_inline)) { finish(unit - UNITS, r); });
-        }
-      for (int64_t r = 0; r < rows; r++) finish(H - UNITS, r);
+      for (int64_t unit = 0; unit < H; unit += span) {
+        const int64_t due = beside && unit > 0 ? rows : 0;
+        for (int64_t k = 0; k < std::min<int64_t>(span, H - unit); k += UNITS)
+          for (int64_t n = 0; n < WIDTH; n += panels.width)
+            panels.multiply(rows, given.get(), K, d, 4 * (unit + k) + n, WIDTH, **sums[unit / span % 2][k / UNITS] + n,
+                            due * n / WIDTH, due * (n + panels.width) / WIDTH,
+                            [=](int64_t r) __attribute__((always_inline)) { finish(unit - span, r); });
+        for (int64_t r = 0; r < rows && !beside; r++) finish(unit, r);
+      }
+      for (int64_t r = 0; r < rows && beside; r++) finish(H - span, r);
       for (int64_t r = 0; r < rows; r++) std::copy_n(state + r * K, H, layer.out_at(d, t, first + r));
       std::swap(given, following);
     }
@@ -330,7 +336,7 @@ template <typename scalar>
 }
 
 // Turns the gates into the gradients of their sums, in place.
-template <typename scalar>
+template <typename scalar, bool beside>
 void backward(const Layer<scalar>& layer, const scalar* weights, int threads) {
   const int64_t H = layer.H, G = 4 * H;
   const Panels<scalar> panels(weights, G, H, threads);
@@ -357,14 +363,15 @@ void backward(const Layer<scalar>& layer, const scalar* weights, int threads) {
         }
       };
       for (int64_t column = 0; column < H; column += width) {
-        const int64_t due = column > 0 ? rows : 0;
-        const auto work = [=](int64_t r) __attribute__((always_inline)) { finish(column - width, r); };
+        const int64_t due = beside && column > 0 ? rows : 0;
         if (step < longest - 1)
-          panels.multiply(rows, layer.gates_at(d, after, first), G, d, column, WIDTH, *sums[column / width % 2], 0, due, work);
+          panels.multiply(rows, layer.gates_at(d, after, first), G, d, column, WIDTH, *sums[column / width % 2], 0, due,
+                          [=](int64_t r) __attribute__((always_inline)) { finish(column - width, r); });
         else
-          for (int64_t r = 0; r < due; r++) work(r);
+          for (int64_t r = 0; r < due; r++) finish(column - width, r);
+        for (int64_t r = 0; r < rows && !beside; r++) finish(column, r);
       }
-      for (int64_t r = 0; r < rows; r++) finish((H - 1) / width * width, r);
+      for (int64_t r = 0; r < rows && beside; r++) finish((H - 1) / width * width, r);
     }
   });
 }
@@ -404,9 +411,15 @@ void differentiate_weights(const BFloat16* x, const BFloat16* out, const BFloat1
           for (int64_t k = 0; k < terms; k += 32)
             tiles::pack(gates[d] + (n + k) * G + column, G, N - n - k, columns, right.get() + k * 32, 32 * TERMS);
           for (int64_t m = 0; m < high; m += 32)
-            for (int64_t c = 0; c < columns; c += 32)
-              tiles::multiply(32, left.get() + m * STRIDE, STRIDE, right.get() + c * TERMS, terms, n > 0,
-                              sums.get() + m * width + c * 32, 32, 0, 0, [](int64_t) {});
+            for (int64_t c = 0; c < columns; c += 32) {
+              float* const block = sums.get() + m * width + c * 32;
+              const BFloat16* const below = left.get() + (m + 32 + c / 32 % 32) * STRIDE;
+              tiles::multiply(32, left.get() + m * STRIDE, STRIDE, right.get() + c * TERMS, terms, n > 0, block, 32, 0,
+                              16, [=](int64_t line) __attribute__((always_inline)) {
+                                __builtin_prefetch(below + 32 * line, 0, 2);
+                                for (int64_t k = 0; k < 64; k += 16) __builtin_prefetch(block + 1024 + 64 * line + k, 1, 3);
+                              });
+            }
         }
         for (int64_t m = 0; m < M; m++)
           for (int64_t c = 0; c < columns; c += LANES)
@@ -434,13 +447,13 @@ void transpose(const scalar* from, scalar* to, int64_t rows, int64_t columns, in
   extern "C" void lstm_forward_##name(const scalar* x, scalar* right, scalar* left, const scalar* weights,         \
                                       const float* bias, scalar* out, float* cells, const int64_t* lengths,        \
                                       int64_t T, int64_t B, int64_t E, int64_t H, int64_t keep, int threads) {     \
-    forward<scalar>({{right, left}, out, cells, lengths, T, B, H, keep ? T : 1}, x, E, weights, bias, keep,        \
+    (Panels<scalar>::by_tiles ? forward<scalar, true> : forward<scalar, false>)({{right, left}, out, cells, lengths, T, B, H, keep ? T : 1}, x, E, weights, bias, keep,        \
                     threads);                                                                                      \
   }                                                                                                                \
   extern "C" void lstm_backward_##name(scalar* right, scalar* left, const scalar* weights, scalar* gradient,       \
                                        float* cells, const int64_t* lengths, int64_t T, int64_t B, int64_t H,      \
                                        int threads) {                                                              \
-    backward<scalar>({{right, left}, gradient, cells, lengths, T, B, H, T}, weights, threads);                     \
+    (Panels<scalar>::by_tiles ? backward<scalar, true> : backward<scalar, false>)({{right, left}, gradient, cells, lengths, T, B, H, T}, weights, threads);                     \
   }                                                                                                                \
   extern "C" void lstm_transpose_##name(const scalar* from, scalar* to, int64_t rows, int64_t columns,             \
                                         int64_t from_stride, int64_t to_stride, int threads) {                     \
