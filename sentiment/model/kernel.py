@@ -1,4 +1,4 @@
-"""A bidirectional LSTM layer for CPUs, compiled from `lstm.cpp` when it is first needed.
+"""A bidirectional LSTM layer for CPUs, compiled from `lstm/` when it is first needed.
 
 Shapes: T time, B batch, N = T * B, D direction (2), E input width, H hidden size of one direction,
 G = 4H gates in PyTorch's order (input, forget, cell candidate, output).
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sentiment.errors import UserError
 
 log = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("lstm.cpp")
+SOURCES = Path(__file__).with_name("lstm")
 OPTIONS = ("-std=c++20", "-fopenmp", "-fPIC", "-shared", "-O3", "-march=native")
 DTYPES = (torch.float32, torch.bfloat16)
 CACHED = 1 << 20
@@ -53,6 +54,7 @@ def load_kernel(asked: Kernel, cache_dir: Path) -> Kernel:
     if asked is not Kernel.plain:
         try:
             _library = ctypes.CDLL(str(_built(cache_dir)))
+            _library.lstm_has_tiles.restype = ctypes.c_bool
         except (OSError, UserError) as error:
             if asked is Kernel.compiled:
                 raise UserError(f"runtime.kernel=compiled: {error}; use plain or auto") from error
@@ -116,7 +118,7 @@ class _Layer(torch.autograd.Function):
         (T, B, E), (D, G, H) = x_TBE.shape, w_DGH.shape
         learns = any(ctx.needs_input_grad)
         out_TBH = x_TBE.new_empty(T, B, D * H)
-        cells = x_TBE.new_empty(D, T if learns else 1, B, H, dtype=torch.float32)
+        cells = x_TBE.new_empty(D, T if learns else 0, B, H, dtype=torch.float32)
         w_DGE, w_DGH = (_by_units(w_DGK, H) for w_DGK in (w_DGE, w_DGH))
         # A step multiplies its input along with its state, or finds its product done.
         ahead = (E + H) * G * x_TBE.element_size() > CACHED
@@ -151,43 +153,42 @@ class _Layer(torch.autograd.Function):
             x_gradient_NE = product(left_NG, w_DGE[1], product(right_NG, w_DGE[0]))
             x_gradient_TBE = x_gradient_NE.view_as(x_TBE)
         gradients_DGK = x_TBE.new_empty(2, 4 * H, E + H + 1)
-        if x_TBE.dtype == torch.bfloat16 and _library.lstm_by_tiles():
-            gradients_DKG = x_TBE.new_empty(2, E + H + 1, 4 * H)
-            tensors = (x_TBE.contiguous(), out_TBH, *gates_D, gradients_DKG)
-            _call("weights", tensors, (T * B, B, E, H))
-            for gradient_KG, gradient_GK in zip(gradients_DKG, gradients_DGK, strict=True):
-                _transpose(gradient_KG, gradient_GK)
-        else:
-            _weight_gradients(x_TBE, out_TBH, gates_D, gradients_DGK)
+        found_D = _weight_gradients(x_TBE, out_TBH, gates_D)
+        for found_KG, gradient_GK in zip(found_D, gradients_DGK, strict=True):
+            _transpose(found_KG, gradient_GK)
         gradients_DGK = gradients_DGK.view(2, H // 16, 4, 16, -1).transpose(1, 2).flatten(1, 3)
         inputs_DGE, recurrent_DGH, bias_DG1 = gradients_DGK.split((E, H, 1), dim=2)
         return None, x_gradient_TBE, inputs_DGE, recurrent_DGH, bias_DG1.squeeze(2).float()
 
 
-def _weight_gradients(
-    x_TBE: Tensor, out_TBH: Tensor, gates_D: list[Tensor], gradients_DGK: Tensor
-) -> None:
-    """One product for all gradients of a direction."""
-    (T, B, E), H = x_TBE.shape, out_TBH.shape[2] // 2
-    right_NG, left_NG = gates_D
-    # We transpose its operands ourselves: oneDNN multiplies a transposed bfloat16 matrix at half
-    # of its rate.
-    operands_KN = x_TBE.new_empty(E + H + 1, T * B)
-    x_EN, h_HN, one_1N = operands_KN.split((E, H, 1))
-    _transpose(x_TBE.flatten(0, 1).contiguous(), x_EN)
+def _weight_gradients(x_TBE: Tensor, out_TBH: Tensor, gates_D: list[Tensor]) -> Sequence[Tensor]:
+    """Of each direction, `[K, G]`: of the inputs' weights, the states' and the bias."""
+    (T, B, E), H, (right_NG, left_NG) = x_TBE.shape, out_TBH.shape[2] // 2, gates_D
+    x_TBE, K = x_TBE.contiguous(), E + H + 1
+    assert _library is not None
+    if x_TBE.dtype == torch.bfloat16 and _library.lstm_has_tiles():
+        gradients_DKG = x_TBE.new_empty(2, K, 4 * H)
+        _call("weights", (x_TBE, out_TBH, *gates_D, gradients_DKG), (T * B, B, E, H))
+        return gradients_DKG.unbind()
+    # One product for all of a direction. We transpose its operands ourselves: oneDNN multiplies a
+    # transposed bfloat16 matrix at half of its rate.
+    operands_KN = x_TBE.new_empty(K, T * B)
+    x_EN, h_HN, one_1N = operands_KN[:E], operands_KN[E:-1], operands_KN[-1:]
+    _transpose(x_TBE.flatten(0, 1), x_EN)
     one_1N.fill_(1)
     # A state takes part in the next step of its direction; the first step has none before it.
     _transpose(out_TBH[:-1, :, :H].flatten(0, 1), h_HN[:, B:])
     h_HN[:, :B] = 0
-    _transpose(product(operands_KN, right_NG), gradients_DGK[0])
+    right_KG = product(operands_KN, right_NG)
     _transpose(out_TBH[1:, :, H:].flatten(0, 1), h_HN[:, :-B])
     h_HN[:, -B:] = 0
-    _transpose(product(operands_KN, left_NG), gradients_DGK[1])
+    return right_KG, product(operands_KN, left_NG)
 
 
 def _by_units(w_DG: Tensor, hidden_size: int) -> Tensor:
-    """Gates in the library's order, `[H / 16, 4, 16]` (`gates_DG...`: of what is as long)."""
-    return w_DG.unflatten(1, (4, hidden_size // 16, 16)).transpose(1, 2).flatten(1, 3)
+    """Gates in the library's order, `[H / 16, 4, 16]`, from PyTorch's, `[4, H]`."""
+    w_D4UG = w_DG.view(2, 4, hidden_size // 16, 16, *w_DG.shape[2:])
+    return w_D4UG.transpose(1, 2).flatten(1, 3)
 
 
 def _transpose(x_NE: Tensor, out_EN: Tensor) -> None:
@@ -212,7 +213,8 @@ def _built(cache_dir: Path) -> Path:
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         raise UserError("it needs the compiler g++")
-    depends_on = (SOURCE.read_bytes(), SOURCE.with_name("tiles.h").read_bytes(), " ".join(OPTIONS), torch.__version__, _processor())
+    sources = [file.read_bytes() for file in sorted(SOURCES.glob("*.[ch]*"))]
+    depends_on = (sources, " ".join(OPTIONS), torch.__version__, _processor())
     key = hashlib.sha256(repr((compiler, *depends_on)).encode()).hexdigest()[:16]
     library = cache_dir / "kernel" / f"lstm-{key}.so"
     if library.exists():
@@ -226,7 +228,7 @@ def _built(cache_dir: Path) -> Path:
             return library
         log.info("compiling the LSTM kernel, once for this machine (%s)", library)
         torch_dir = Path(torch.__file__).parent
-        command = [compiler, *OPTIONS, str(SOURCE), f"-I{torch_dir / 'include'}"]
+        command = [compiler, *OPTIONS, str(SOURCES / "layer.cpp"), f"-I{torch_dir / 'include'}"]
         command += [f"-L{torch_dir / 'lib'}", "-ltorch_cpu", "-lc10"]
         temporary = Path(folder) / library.name
         done = subprocess.run([*command, "-o", temporary], capture_output=True, text=True)
