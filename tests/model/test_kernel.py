@@ -115,6 +115,17 @@ def test_in_bfloat16_it_stays_within_the_rounding_of_that_format(
         compare(lengths, width, hidden, 2, seed, torch.bfloat16, tolerance=0.03)
 
 
+@pytest.mark.parametrize("threads", [1, 5, 16])
+def test_many_tokens_on_many_threads(threads: int) -> None:
+    # 70 rows of up to 37 steps: several blocks of rows, and several pieces of a weight's gradient.
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        compare([1 + row * 7 % 36 for row in range(70)], 33, 48, 2, 0, torch.bfloat16, 0.03)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_number_of_threads_changes_nothing() -> None:
     torch.manual_seed(0)
     encoder, lengths_B = Encoder(6, 32, 2, dropout=0.0), torch.randint(1, 30, (70,))
