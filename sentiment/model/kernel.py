@@ -64,7 +64,7 @@ def load_kernel(asked: Kernel, cache_dir: Path) -> Kernel:
 
 def can_run(x_TBE: Tensor, hidden_size: int) -> bool:
     """Whether `bidirectional_layer` is there for this input: on a CPU, for 16, 32, 48 ... units."""
-    fits = x_TBE.device.type == "cpu" and x_TBE.dtype in DTYPES and hidden_size % 16 == 0
+    fits = x_TBE.device.type == "cpu" and _dtype(x_TBE) in DTYPES and hidden_size % 16 == 0
     # A call of the library cannot be exported.
     return _library is not None and fits and not torch.compiler.is_exporting()
 
@@ -77,7 +77,7 @@ def bidirectional_layer(
     Products take bfloat16 inputs under autocast, sums and cells are float32.
 
     Args:
-        x_TBE: inputs; whatever stands past a review's length is not read.
+        x_TBE: inputs; whatever finite numbers stand past a review's length make no difference.
         lengths_B: int64 lengths, 1 to T.
         w_DGE: weights of the inputs.
         w_DGH: weights of the hidden states.
@@ -88,8 +88,7 @@ def bidirectional_layer(
     """
     if int(lengths_B.max()) > len(x_TBE):
         raise ValueError(f"a length of {int(lengths_B.max())} in a batch of {len(x_TBE)} steps")
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x_TBE.dtype
-    tensors = [tensor.to(dtype) for tensor in (x_TBE, w_DGE, w_DGH)]
+    tensors = [tensor.to(_dtype(x_TBE)) for tensor in (x_TBE, w_DGE, w_DGH)]
     out_TBH: Tensor = _Layer.apply(  # type: ignore[no-untyped-call]
         lengths_B.contiguous(), *tensors, bias_DG.float()
     )
@@ -165,8 +164,7 @@ def _weight_gradients(x_TBE: Tensor, out_TBH: Tensor, gates_D: list[Tensor]) -> 
     """Of each direction, `[K, G]`: of the inputs' weights, the states' and the bias."""
     (T, B, E), H, (right_NG, left_NG) = x_TBE.shape, out_TBH.shape[2] // 2, gates_D
     x_TBE, K = x_TBE.contiguous(), E + H + 1
-    assert _library is not None
-    if x_TBE.dtype == torch.bfloat16 and _library.lstm_has_tiles():
+    if _has_tiles(x_TBE):
         gradients_DKG = x_TBE.new_empty(2, K, 4 * H)
         _call("weights", (x_TBE, out_TBH, *gates_D, gradients_DKG), (T * B, B, E, H))
         return gradients_DKG.unbind()
@@ -189,6 +187,16 @@ def _by_units(w_DG: Tensor, hidden_size: int) -> Tensor:
     """Gates in the library's order, `[H / 16, 4, 16]`, from PyTorch's, `[4, H]`."""
     w_D4UG = w_DG.view(2, 4, hidden_size // 16, 16, *w_DG.shape[2:])
     return w_D4UG.transpose(1, 2).flatten(1, 3)
+
+
+def _dtype(x: Tensor) -> torch.dtype:
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def _has_tiles(x: Tensor) -> bool:
+    """Whether the processor multiplies it by tiles."""
+    assert _library is not None
+    return x.dtype == torch.bfloat16 and bool(_library.lstm_has_tiles())
 
 
 def _transpose(x_NE: Tensor, out_EN: Tensor) -> None:

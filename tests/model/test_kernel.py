@@ -175,6 +175,22 @@ def test_what_is_no_number_stays_none(dtype: torch.dtype) -> None:
     assert outputs_TBH[:, 1].isfinite().all()
 
 
+def test_only_what_it_computes_is_said_to_be_computed() -> None:
+    x_TBE = torch.zeros(1, 1, 1)
+    assert kernel.can_run(x_TBE, 16)
+    assert not kernel.can_run(x_TBE, 8)
+    with torch.autocast("cpu", torch.float16):
+        assert not kernel.can_run(x_TBE, 16)
+
+
+def test_past_a_length_is_0_even_after_what_is_no_number() -> None:
+    encoder = Encoder(6, 16, 1, dropout=0.0)
+    x_TBE = torch.zeros(4, 2, 6)
+    x_TBE[1, 0] = torch.nan
+    outputs_TBH, _ = encoder(x_TBE, torch.tensor([2, 4]))
+    assert (outputs_TBH[2:, 0] == 0).all()
+
+
 def test_extreme_inputs_saturate_the_gates() -> None:
     encoder = Encoder(1, 16, 1, dropout=0.0)
     reference = reference_for(encoder, 1, 16, 1)

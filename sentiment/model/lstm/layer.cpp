@@ -123,7 +123,7 @@ void forward(const Layer<scalar>& layer, const scalar* x, int64_t E, const scala
             open(sums[unit / span % 2][k / UNITS][r][0], bias + d * G + 4 * (unit + k), cell + r * H + unit + k,
                  kept_cell + r * H + unit + k, gates + r * G + 4 * (unit + k), opened[r] + k, E == 0, keep);
           } else {
-            std::fill_n(opened[r] + k, UNITS, 0.f);
+            std::fill_n(opened[r] + k, UNITS, 0.f), std::fill_n(cell + r * H + unit + k, UNITS, 0.f);
             if (keep) std::fill_n(kept_cell + r * H + unit + k, UNITS, 0.f);
           }
         }

@@ -40,8 +40,8 @@ Room<scalar> zeros(int64_t count) {
 template <typename scalar>
 class Panels {
  public:
-  static inline const bool native = std::is_same_v<scalar, BFloat16> && __builtin_cpu_supports("avx512bf16");
-  static inline const bool by_tiles = native && tiles::available();
+  static bool has_pairs() { return std::is_same_v<scalar, BFloat16> && __builtin_cpu_supports("avx512bf16"); }
+  static inline const bool native = has_pairs(), by_tiles = has_pairs() && tiles::available();
   const int64_t K, N, width;
 
   Panels(const scalar* weights, int64_t K, int64_t N, int threads)

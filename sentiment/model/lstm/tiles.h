@@ -4,6 +4,7 @@
 #pragma once
 
 #include <ATen/cpu/Utils.h>
+#include <c10/util/BFloat16.h>
 #include <immintrin.h>
 
 #include <algorithm>
@@ -31,6 +32,7 @@ inline void configure(int64_t rows) {
     const int64_t own = tile == 6 || tile == 7 ? 16 : tile == 2 || tile == 3 || tile == 5 ? rows - 16 : rows;
     settings[16 + 2 * tile] = 64, settings[48 + tile] = std::clamp<int64_t>(own, 1, 16);
   }
+  asm volatile("" ::"r"(settings) : "memory");  // GCC 12 takes only the first bytes for read
   _tile_loadconfig(settings);
 }
 inline void release() { _tile_release(); }
