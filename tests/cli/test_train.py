@@ -161,8 +161,10 @@ def test_a_calibrated_checkpoint_says_the_same_with_other_probabilities(
         for folder in (run, tmp_path / "out")
     )
     for split in ("validation", "test"):
-        for name in ("accuracy", "auroc", "true_positives", "reviews"):
+        for name in ("accuracy", "true_positives", "reviews"):
             assert now[f"{split}/{name}"] == then[f"{split}/{name}"]
+        # Probabilities that are next to each other may be rounded to the same one, or no longer.
+        assert now[f"{split}/auroc"] == pytest.approx(then[f"{split}/auroc"], abs=1e-5)
     assert now["validation/loss"] < then["validation/loss"]
     temperature = now["validation/temperature"]
     assert f"with logits divided by {temperature:.3f}:" in done.stdout
