@@ -161,12 +161,12 @@ def main() -> None:
         config = cli.compose_train([*arguments.overrides, "runtime.threads=1"])
         name = arguments.name or arguments.model
         raw = result_path(RESULTS, name, config.seed, config.split.seed)
-        if raw.exists():
-            print(f"{raw} is there")
-            return
         shown = without_places(arguments.overrides)
         command = shlex.join(["python", "scripts/baselines.py", arguments.model, *shown])
         require_same_command(RESULTS, name, command)
+        if raw.exists():
+            print(f"{raw} is there")
+            return
         result = measure(arguments.model, config, command)
         write_result(RESULTS, name, result)
     metrics = result.metrics

@@ -155,8 +155,12 @@ def parse() -> argparse.Namespace:
         if (value := getattr(arguments, name)) is not None and value < 1:
             parser.error(f"--{name} is {value}, expected 1 or more")
     for name in ("output", "plot"):
-        if (path := getattr(arguments, name)) is not None and not path.parent.is_dir():
+        if (path := getattr(arguments, name)) is None:
+            continue
+        if not path.parent.is_dir():
             parser.error(f"--{name}={path}: there is no folder {path.parent}")
+        if path.is_dir():
+            parser.error(f"--{name}={path} is a folder, expected a file to write")
     if arguments.plot and find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib: pip install -e '.[bench]'")
     return arguments

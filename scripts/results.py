@@ -126,11 +126,11 @@ def run(name: str, seeds: int, overrides: list[str], root: Path = RESULTS) -> No
         arguments = [*overrides, f"seed={seed}"]
         config = cli.compose_train(arguments)
         raw = result_path(root, name, seed, config.split.seed)
+        command = shlex.join(["python", *DOOR, *without_places(arguments)])
+        require_same_command(root, name, command)
         if raw.exists():
             print(f"{raw} is there", flush=True)
             continue
-        command = shlex.join(["python", *DOOR, *without_places(arguments)])
-        require_same_command(root, name, command)
         directory = RUNS / name / raw.stem
         is_new, started = not directory.exists(), time.monotonic()
         place = (f"hydra.run.dir={quote(directory)}", "resume=auto")

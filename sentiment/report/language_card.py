@@ -39,7 +39,8 @@ def language_card(
     table = "\n".join(["| direction | perplexity |", "| --- | --- |", *perplexities])
     of = "" if config.data.source is DataSource.files else f"-{config.data.source.value}"
     summary = (
-        f"Predicts the next token of a review, and the one before: {model.layers} {cell} "
+        f"Predicts the next token of a review{', and the one before' * model.bidirectional}: "
+        f"{model.layers} {cell} "
         f"layer{'s' * (model.layers > 1)} of {model.hidden_size} units, from left to right"
         f"{' and from right to left, which do not see each other' * model.bidirectional}, on "
         f"vectors of {config.embeddings.dimension}. It is made for a classifier to start from."
@@ -53,9 +54,10 @@ def language_card(
         "Use": USE,
         "Settings": settings_section(config),
     }
+    own_terms = config.data.source is not DataSource.sample
     front = ModelCardData(
-        license="other",
-        license_name="terms-of-the-training-data",
+        license="other" if own_terms else "mit",
+        license_name="terms-of-the-training-data" if own_terms else None,
         library_name="sentiment",
         tags=["language-model", model.cell.value, "pytorch"],
         datasets=[HUB_ID] if on_hub else None,

@@ -58,7 +58,7 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     center = (proportion + z2 / (2 * trials)) / (1 + z2 / trials)
     spread = math.sqrt(proportion * (1 - proportion) / trials + z2 / (4 * trials**2))
     half = Z_95 * spread / (1 + z2 / trials)
-    return center - half, center + half
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 class Calibration(NamedTuple):

@@ -77,8 +77,16 @@ def recorded_hashes(checkpoint: Path) -> dict[str, str]:
 
 
 def changes(directory: Path, environment: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """What is not as `write_environment` recorded it: name, value then, value now."""
-    recorded = json.loads((directory / ENVIRONMENT).read_text())
+    """What is not as `write_environment` recorded it: name, value then, value now.
+
+    Raises:
+        UserError: the record is damaged.
+    """
+    record = directory / ENVIRONMENT
+    try:
+        recorded = dict(json.loads(record.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{record} is damaged; delete it, and it is written anew") from error
     for name, value in environment.items():
         if recorded.get(name) != value:
             yield name, recorded.get(name), value

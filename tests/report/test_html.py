@@ -87,6 +87,13 @@ def test_errors_come_by_confidence_with_their_words_and_nothing_else_runs(path: 
     assert "Accuracy by rating" in text
 
 
+def test_names_of_labels_keep_their_capitals(path: Path) -> None:
+    write_report(path, replace(scored(), names=("NEG", "POS")), ABOUT, TOKENIZING, explain)
+    shown = Page(path).content["p"]
+    assert any("POS" in text for text in shown)
+    assert not any(re.search(r"\b(pos|neg)\b", text) for text in shown)
+
+
 def test_the_page_needs_nothing_and_may_load_nothing(path: Path) -> None:
     write_report(path, scored(), ABOUT, TOKENIZING, explain)
     page = Page(path)

@@ -74,8 +74,8 @@ def test_wilson_interval_of_a_known_case() -> None:
 @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_interval_holds_the_proportion(counts: tuple[int, int]) -> None:
     low, high = wilson_interval(*counts)
-    assert -1e-12 <= low <= counts[0] / counts[1] + 1e-12
-    assert counts[0] / counts[1] - 1e-12 <= high <= 1 + 1e-12
+    assert 0 <= low <= counts[0] / counts[1] + 1e-12
+    assert counts[0] / counts[1] - 1e-12 <= high <= 1
 
 
 def test_running_means_weigh_batches_by_their_size() -> None:

@@ -142,7 +142,7 @@ def test_seeds_are_run_once_and_go_on_where_they_stopped(
     results.main()
     assert "interval over the 1000 reviews +0.00 to +0.00" in capsys.readouterr().out
     for arguments, message in (
-        (("run", "tiny", *settings, "model.layers=1", "--seeds=3"), "give these runs another name"),
+        (("run", "tiny", *settings, "model.layers=1", "--seeds=2"), "give these runs another name"),
         (("run", "tiny", "model.layrs=1"), "unknown setting model.layrs, expected perhaps"),
         (("compare", "tiny", "large"), "no runs of large in results, expected one of ['tiny']"),
         (("table",), "README.md: No such file or directory"),
