@@ -14,5 +14,5 @@ def test_changes_are_named_with_both_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[1]"])
 def test_a_damaged_record_is_named_with_the_way_out(tmp_path: Path, content: str) -> None:
     (tmp_path / ENVIRONMENT).write_text(content)
-    with pytest.raises(UserError, match="environment.json is damaged; delete it"):
+    with pytest.raises(UserError, match=r"environment\.json is damaged; delete it"):
         list(changes(tmp_path, {"threads": 2}))
