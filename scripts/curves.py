@@ -45,6 +45,8 @@ def read_curves(runs: Sequence[Path]) -> list[Curve]:
             raise UserError(f"{run} has no {HISTORY}, expected a run that has finished an epoch")
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
+        if not rows:
+            raise UserError(f"{path} has no rows, expected one for each epoch")
         for column in rows[0]:
             if column == ACCURACY:
                 curves.append(Curve(run.name, True, [100 * float(row[column]) for row in rows]))

@@ -180,7 +180,7 @@ async def run(arguments: argparse.Namespace, port: int, texts: list[str]) -> lis
     before = await ask(port, usual)
     errors = await load(port, texts, arguments.clients, arguments.seconds)
     wrong = [f"{number} x {error} under load" for error, number in errors.items()]
-    secrets = (b"Traceback", b"site-packages", b"/", Path(arguments.run).name.encode())
+    secrets = (b"Traceback", b"site-packages", b"/", Path(arguments.run).resolve().name.encode())
     wrong += await torment(port, arguments.malformed, arguments.seed, secrets)
     after = await ask(port, usual)
     if before.status != 200 or after != before:
@@ -200,6 +200,9 @@ def main() -> None:
     add("--seed", type=int, default=0, help="of the malformed requests (0)")
     add("reviews", nargs="*", help="which test reviews: data.path=DIR, data=sample, ...")
     arguments = parser.parse_intermixed_args()
+    for name in ("clients", "seconds"):
+        if (value := getattr(arguments, name)) <= 0:
+            parser.error(f"--{name} is {value}, expected more than 0")
     with cli.one_line_errors():
         texts = draw_test_texts(cli.compose_train(arguments.reviews), 2000)
     with served(arguments.run, arguments.threads) as (process, port):

@@ -11,6 +11,7 @@ seed whose raw file is there is not run again, a run that was stopped goes on.
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import math
@@ -134,12 +135,19 @@ def run(name: str, seeds: int, overrides: list[str], root: Path = RESULTS) -> No
         directory = RUNS / name / raw.stem
         is_new, started = not directory.exists(), time.monotonic()
         place = (f"hydra.run.dir={quote(directory)}", "resume=auto")
-        done = subprocess.run([sys.executable, *DOOR, *arguments, *place], check=False)
-        if done.returncode != 0:
-            raise SystemExit(done.returncode)
+        if code := finish([sys.executable, *DOOR, *arguments, *place]):
+            raise SystemExit(code)
         seconds = round(time.monotonic() - started) if is_new else None
         result = collect(directory, config, command, seconds)
         print(f"{write_result(root, name, result)} is written", flush=True)
+
+
+def finish(command: list[str]) -> int:
+    """The exit code of a command that may take its time to save when Ctrl-C stops it, too."""
+    with subprocess.Popen(command) as process:
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):
+                return process.wait()
 
 
 def collect(directory: Path, config: TrainConfig, command: str, seconds: float | None) -> Result:
@@ -190,9 +198,11 @@ def table(results: dict[str, list[Result]]) -> str:
     """The README's table, worst row first.
 
     Raises:
-        UserError: the rows cannot be compared.
+        UserError: there are no rows, or they cannot be compared.
     """
     every = [result for runs in results.values() for result in runs]
+    if not every:
+        raise UserError(f"{RESULTS} has no raw files, expected some of `results.py run`")
     require_same_tests(every)
     lines = [
         "| row | command | validation | test | 95 % interval of the mean "

@@ -23,6 +23,10 @@ from sentiment.report.run import write_json
 SEEDS = ("seed", "split.seed")
 PLACES = {
     "data.path": "DIR",
+    "data.train": "FILE",
+    "data.validation": "FILE",
+    "data.test": "FILE",
+    "data.unlabelled": "FILE",
     "embeddings.path": "FILE",
     "tokenizer.path": "FILE",
     "init_from": "RUN",

@@ -51,6 +51,10 @@ def test_commands_lose_their_places_and_nothing_else() -> None:
     overrides = ["data.path=/home/me/imdb", "embeddings.path=~/v=1.txt", "model.pooling=[max,mean]"]
     shown = ["data.path=DIR", "embeddings.path=FILE", "model.pooling=[max,mean]"]
     assert without_places(overrides) == shown
+    assert without_places(["data=files", "data.train=/home/me/own.csv"]) == [
+        "data=files",
+        "data.train=FILE",
+    ]
     assert without_places(["init_from=outputs/a", "experiment=x"]) == [
         "init_from=RUN",
         "experiment=x",

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from scripts import curves
+from sentiment.errors import UserError
 
 LANGUAGE = """epoch,update,train/loss,validation/loss,validation/perplexity_left_to_right
 1,10,5.1,5,150.5
@@ -39,3 +40,9 @@ def test_a_folder_that_is_no_run_is_refused(
     assert (
         "has no history.csv, expected a run that has finished an epoch" in capsys.readouterr().err
     )
+
+
+def test_a_run_without_a_finished_epoch_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text("epoch,update,validation/accuracy\n")
+    with pytest.raises(UserError, match=r"history\.csv has no rows, expected one for each epoch"):
+        curves.read_curves([tmp_path])

@@ -1,5 +1,7 @@
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -148,3 +150,30 @@ def test_seeds_are_run_once_and_go_on_where_they_stopped(
         (("table",), "README.md: No such file or directory"),
     ):
         assert message in refused(monkeypatch, capsys, *arguments)
+
+
+def test_no_raw_files_make_no_table() -> None:
+    with pytest.raises(UserError, match="has no raw files"):
+        results.table({})
+
+
+def test_ctrl_c_lets_a_run_save(tmp_path: Path) -> None:
+    run = (
+        "import pathlib, signal, sys, time\n"
+        "def save(*_): time.sleep(1); pathlib.Path('saved').touch(); sys.exit(130)\n"
+        "signal.signal(signal.SIGINT, save); print('ready', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", run]
+    code = f"import sys; from scripts import results; sys.exit(results.finish({command!r}))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    assert (tmp_path / "saved").exists()
