@@ -124,7 +124,7 @@ class Encoder(nn.Module):
         """Encode a batch.
 
         Args:
-            x_TBE: inputs; whatever stands past a review's length is not read.
+            x_TBE: inputs; whatever finite numbers stand past a review's length make no difference.
             lengths_B: int64 lengths, 1 to T.
 
         Returns:

@@ -1,7 +1,8 @@
 """A bidirectional LSTM layer for CPUs, compiled from `lstm/` when it is first needed.
 
 Shapes: T time, B batch, N = T * B, D direction (2), E input width, H hidden size of one direction,
-G = 4H gates in PyTorch's order (input, forget, cell candidate, output).
+G = 4H gates in PyTorch's order (input, forget, cell candidate, output); within `_Layer` by groups
+of 16 units, as `lstm/` has them (`_by_units`).
 """
 
 import contextlib
