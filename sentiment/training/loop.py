@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from sentiment.config import CheckpointConfig, RunConfig
@@ -23,6 +22,7 @@ from sentiment.errors import UserError
 from sentiment.report.journal import Journal
 from sentiment.report.progress import progress
 from sentiment.training.optimizer import learning_rate, step_unless
+from sentiment.training.replicas import replicate
 from sentiment.training.runtime import Runtime
 from sentiment.training.state import TrainingState
 from sentiment.training.stopping import StopSignals
@@ -106,10 +106,7 @@ def fit(
     processes = runtime.processes
     learner: nn.Module = model
     if processes.count > 1:
-        learner = DistributedDataParallel(model)
-        # Buffers, the tables of n-grams above all, never change, and are many megabytes. The
-        # argument of this name is deprecated since torch 2.13, its successor unknown before.
-        learner.broadcast_buffers = False
+        learner = replicate(model, processes)
         _settle(learner, optimizer, task)
     cadence = _Cadence(config.checkpoint)
     unseen: list[_Step] = []
