@@ -41,20 +41,25 @@ def replicate(model: nn.Module, processes: Processes) -> DistributedDataParallel
 class SharedMean:
     """The mean of a tensor of each process of a machine, in memory that all of them have.
 
-    Each averages its own part of the numbers: it finds there what the others have of that part,
-    and leaves them the mean. So all get the same bytes.
+    Each averages its own part of the numbers: it takes what the others give of that part, and
+    leaves them the mean. So all get the same bytes.
 
     Args:
         processes: all that take part.
-        memory: float32, zeros at first, the same for all processes.
+        memory: float32 `[room(...)]`, zeros at first, the same for all processes.
         pids: process numbers, by rank.
     """
 
     def __init__(self, processes: Processes, memory: Tensor, pids: list[int]) -> None:
         self._rank, self._count, self._pids = processes.rank, processes.count, pids
-        numbers, arrived = memory[: -self._count * LINE], memory[-self._count * LINE :]
-        self._numbers_PN = numbers.view(self._count, -1)
+        arrived, numbers = memory[: self._count * LINE], memory[self._count * LINE :]
         self._arrived_P = arrived.view(torch.int64).view(self._count, -1)[:, 0].numpy()
+        *self._given_PN, self._mean_N = numbers.view(self._count + 1, -1)
+
+    @staticmethod
+    def room(count: int, size: int) -> int:
+        """How many numbers of memory so many processes need for tensors of at most this size."""
+        return count * LINE + (count + 1) * -(-size // LINE) * LINE
 
     @classmethod
     def among(cls, processes: Processes, size: int) -> "SharedMean | None":
@@ -66,14 +71,13 @@ class SharedMean:
         """
         if int(os.environ.get("LOCAL_WORLD_SIZE", "0")) != processes.count:
             return None
-        row = -(-size // LINE) * LINE + LINE
         opened, memory = None, None
         with contextlib.suppress(AttributeError, OSError):
             opened = os.memfd_create("gradients") if processes.is_first else None
         pids = [int(pid) for pid in processes.gather(torch.tensor(os.getpid()))]
         path = f"/proc/{pids[0]}/fd/{processes.from_first(opened)}"
         with contextlib.suppress(RuntimeError):
-            memory = torch.from_file(path, shared=True, size=processes.count * row)
+            memory = torch.from_file(path, shared=True, size=cls.room(processes.count, size))
         lacking = any(processes.ask(memory is None)())
         if opened is not None:
             os.close(opened)
@@ -85,20 +89,20 @@ class SharedMean:
         Raises:
             RuntimeError: another process has ended.
         """
+        own, mean, *given = (
+            whole_N[: len(numbers_N)].tensor_split(self._count)
+            for whole_N in (numbers_N, self._mean_N, *self._given_PN)
+        )
         mine, others = self._rank, [rank for rank in range(self._count) if rank != self._rank]
-        own = numbers_N.tensor_split(self._count)
-        shared = [
-            shared_N[: len(numbers_N)].tensor_split(self._count) for shared_N in self._numbers_PN
-        ]
         for rank in others:
-            shared[mine][rank].copy_(own[rank])
+            given[mine][rank].copy_(own[rank])
         self._meet()
         for rank in others:
-            own[mine].add_(shared[rank][mine])
-        shared[mine][mine].copy_(own[mine].div_(self._count))
+            own[mine].add_(given[rank][mine])
+        mean[mine].copy_(own[mine].div_(self._count))
         self._meet()
         for rank in others:
-            own[rank].copy_(shared[rank][rank])
+            own[rank].copy_(mean[rank])
 
     def hook(self, _: None, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]
         """What DistributedDataParallel calls when gradients are there."""
@@ -113,16 +117,16 @@ class SharedMean:
         began = time.monotonic()
         while self._arrived_P.min() < self._arrived_P[self._rank]:
             waited = time.monotonic() - began
-            time.sleep(0 if waited < 0.01 else 0.001)
+            if waited < 0.01:
+                os.sched_yield()
+            else:
+                time.sleep(0.001)
             if waited > 1:
-                for rank, pid in enumerate(self._pids):
-                    if not _lives(pid):
-                        raise RuntimeError(f"process {rank} has ended before its gradients came")
+                self._miss_nobody()
 
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    def _miss_nobody(self) -> None:
+        for rank, pid in enumerate(self._pids):
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError as error:
+                raise RuntimeError(f"process {rank} of {self._count} has ended") from error
