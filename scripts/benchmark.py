@@ -22,12 +22,12 @@ import sys
 from collections import defaultdict
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NoReturn
 
 from benchmarks import commands, encoding, inference, memory, report, training
 from benchmarks.sides import Benchmark, Figures, SkippedError
 from sentiment import cli
+from sentiment.arguments import new_file
 from sentiment.config import Device, RuntimeConfig, TrainConfig
 from sentiment.errors import UserError
 from sentiment.training.runtime import describe_environment, prepare
@@ -142,8 +142,8 @@ def parse() -> argparse.Namespace:
     add("benchmark", choices=list(BENCHMARKS))
     add("--reviews", type=int, help=f"of each run, at most ({defaults})")
     add("--rounds", type=int, default=5, help="runs of each side (5)")
-    add("--output", type=Path, metavar="FILE.json", help="write all figures here")
-    add("--plot", type=Path, metavar="FILE.png", help="draw them here")
+    add("--output", type=new_file, metavar="FILE.json", help="write all figures here")
+    add("--plot", type=new_file, metavar="FILE.png", help="draw them here")
     add("--side", nargs=2, help=argparse.SUPPRESS)
     add("overrides", nargs="*", help="which reviews and settings: data.path=DIR, data=sample, ...")
     arguments = parser.parse_intermixed_args()
@@ -154,13 +154,6 @@ def parse() -> argparse.Namespace:
     for name in ("reviews", "rounds"):
         if (value := getattr(arguments, name)) is not None and value < 1:
             parser.error(f"--{name} is {value}, expected 1 or more")
-    for name in ("output", "plot"):
-        if (path := getattr(arguments, name)) is None:
-            continue
-        if not path.parent.is_dir():
-            parser.error(f"--{name}={path}: there is no folder {path.parent}")
-        if path.is_dir():
-            parser.error(f"--{name}={path} is a folder, expected a file to write")
     if arguments.plot and find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib: pip install -e '.[bench]'")
     return arguments

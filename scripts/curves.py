@@ -8,7 +8,7 @@ prints the numbers, too. A classifier's curve has the name of its folder.
 
 import argparse
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sentiment import cli
+from sentiment.arguments import new_file
 from sentiment.errors import UserError
 from sentiment.report.figures import save
 from sentiment.report.run import HISTORY
@@ -36,9 +37,9 @@ def read_curves(runs: Sequence[Path]) -> list[Curve]:
     """A classifier's accuracy, or a language model's perplexity in each direction.
 
     Raises:
-        UserError: a folder without a finished epoch.
+        UserError: a folder without a finished epoch, or a damaged history.
     """
-    curves = []
+    curves: list[Curve] = []
     for run in runs:
         path = run / HISTORY
         if not path.exists():
@@ -47,14 +48,23 @@ def read_curves(runs: Sequence[Path]) -> list[Curve]:
             rows = list(csv.DictReader(file))
         if not rows:
             raise UserError(f"{path} has no rows, expected one for each epoch")
-        for column in rows[0]:
-            if column == ACCURACY:
-                curves.append(Curve(run.name, True, [100 * float(row[column]) for row in rows]))
-            elif column.startswith(PERPLEXITY):
-                direction = column.removeprefix(PERPLEXITY).replace("_", " ")
-                name = f"{run.name}, {direction}"
-                curves.append(Curve(name, False, [float(row[column]) for row in rows]))
+        try:
+            found = list(_of_run(run.name, rows))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path} is damaged: {error}; expected a number per epoch") from error
+        if not found:
+            raise UserError(f"{path} has neither {ACCURACY} nor {PERPLEXITY}*, expected either")
+        curves += found
     return curves
+
+
+def _of_run(name: str, rows: Sequence[Mapping[str, str]]) -> Iterator[Curve]:
+    for column in rows[0]:
+        if column == ACCURACY:
+            yield Curve(name, True, [100 * float(row[column]) for row in rows])
+        elif column.startswith(PERPLEXITY):
+            direction = column.removeprefix(PERPLEXITY).replace("_", " ")
+            yield Curve(f"{name}, {direction}", False, [float(row[column]) for row in rows])
 
 
 def draw(curves: Sequence[Curve], path: Path) -> None:
@@ -88,7 +98,7 @@ def main() -> None:
     """Parse the command line, and do it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("runs", type=Path, nargs="+", help="run directories")
-    parser.add_argument("--output", type=Path, required=True, help="the picture, FILE.png")
+    parser.add_argument("--output", type=new_file, required=True, help="the picture, FILE.png")
     arguments = parser.parse_args()
     with cli.one_line_errors():
         curves = read_curves(arguments.runs)

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 import results
 from sentiment import cli
+from sentiment.arguments import new_file
 from sentiment.errors import UserError
 from sentiment.report.figures import save
 from sentiment.report.result import Result, read_results
@@ -92,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--seeds", type=int, default=0, help="runs of each kind (none)")
     parser.add_argument("--language", type=Path, help="the run of sentiment.pretrain, for --seeds")
-    parser.add_argument("--output", type=Path, required=True, help="the picture, FILE.png")
+    parser.add_argument("--output", type=new_file, required=True, help="the picture, FILE.png")
     parser.add_argument("overrides", nargs="*", help="where the reviews are: data.path=DIR")
     arguments = parser.parse_intermixed_args()
     with cli.one_line_errors():

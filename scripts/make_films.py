@@ -15,23 +15,33 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sentiment import cli
+from sentiment.arguments import new_file
 from sentiment.data.films import FILMS, text_keys
 from sentiment.errors import UserError
 
 
 def reviews_with_addresses(folder: Path) -> Iterator[tuple[str, str]]:
-    """Text of each training review, and the address of its film."""
+    """Text of each training review, and the address of its film.
+
+    Raises:
+        UserError: a review without one.
+    """
     for label in ("neg", "pos"):
         addresses = (folder / "train" / f"urls_{label}.txt").read_text().split()
         for file in (folder / "train" / label).glob("*.txt"):
-            yield file.read_text(encoding="utf-8"), addresses[int(file.stem.partition("_")[0])]
+            number = file.stem.partition("_")[0]
+            if not (number.isdecimal() and int(number) < len(addresses)):
+                raise UserError(
+                    f"{file} has no line among the {len(addresses)} of urls_{label}.txt"
+                )
+            yield file.read_text(encoding="utf-8"), addresses[int(number)]
 
 
 def main() -> None:
     """Parse the command line, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("folder", type=Path, help="aclImdb")
-    parser.add_argument("--output", type=Path, default=FILMS)
+    parser.add_argument("--output", type=new_file, default=FILMS)
     arguments = parser.parse_args()
     with cli.one_line_errors():
         write_films(arguments.folder, arguments.output)
@@ -41,7 +51,7 @@ def write_films(folder: Path, output: Path) -> None:
     """Write the table, a row for each distinct text.
 
     Raises:
-        UserError: a folder without reviews.
+        UserError: a folder without reviews, or one without the address of its film.
         OSError: a folder without the lists of addresses.
     """
     found = list(reviews_with_addresses(folder))

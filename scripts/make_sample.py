@@ -22,6 +22,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sentiment import cli
+
 REVIEWS_PER_CLASS = {"train": 2000, "test": 500}
 REVIEWS_PER_FILM = (4, 8)
 MEDIAN_TOKENS, LENGTH_SPREAD, MAX_TOKENS = (22, 0.6, 265)  # the last sentence may overshoot
@@ -217,21 +219,30 @@ def make_split(
 
 
 def main() -> None:
-    """Generate and write both files."""
+    """Parse the command line, and write both files."""
     parser = argparse.ArgumentParser(description="Write the bundled sample data set.")
     parser.add_argument("--output", type=Path, default=Path("sentiment/data/sample"))
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    with cli.one_line_errors():
+        write_sample(arguments.output, arguments.seed)
 
-    rng = random.Random(arguments.seed)
+
+def write_sample(folder: Path, seed: int) -> None:
+    """Write a file for each split.
+
+    Raises:
+        OSError: a folder that cannot be written.
+    """
+    rng = random.Random(seed)
     titles = [f"The {start} {end}" for start in TITLE_STARTS for end in TITLE_ENDS]
     rng.shuffle(titles)
     films = (make_film(rng, title) for title in titles)
     seen: set[str] = set()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for split, reviews in REVIEWS_PER_CLASS.items():
         table = make_split(rng, films, reviews, seen)
-        pq.write_table(table, arguments.output / f"{split}.parquet", compression="zstd")
+        pq.write_table(table, folder / f"{split}.parquet", compression="zstd")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from sentiment.report.result import (
     without_places,
     write_result,
 )
-from sentiment.report.run import ENVIRONMENT, HISTORY, METRICS, PREDICTIONS
+from sentiment.report.run import ENVIRONMENT, HISTORY, METRICS, PREDICTIONS, write_text
 from sentiment.resume import quote
 
 RESULTS, RUNS, README = Path("results"), Path("outputs", "results"), Path("README.md")
@@ -290,7 +290,7 @@ def main() -> None:
         elif arguments.door == "compare":
             print(*report(read_results(RESULTS), arguments.name, arguments.other), sep="\n")
         else:
-            README.write_text(insert(README.read_text(), table(read_results(RESULTS))))
+            write_text(README, insert(README.read_text(), table(read_results(RESULTS))))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sentiment import cli
+from sentiment.arguments import new_file
 from sentiment.config import Cell, ModelConfig, TrainConfig
 from sentiment.errors import UserError
 from sentiment.report.figures import save
@@ -132,7 +133,7 @@ def main() -> None:
     """Parse the command line, and do it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("runs", type=Path, help="a run, or the folder of a sweep")
-    parser.add_argument("--output", type=Path, required=True, help="the picture, FILE.png")
+    parser.add_argument("--output", type=new_file, required=True, help="the picture, FILE.png")
     arguments = parser.parse_args()
     with cli.one_line_errors():
         runs = read_runs(arguments.runs)

@@ -5,6 +5,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sentiment.config import THRESHOLD, Device, Precision
@@ -101,6 +102,20 @@ def whole_number(value: str, least: int, most: int) -> int:
         if least <= int(value) <= most:
             return int(value)
     raise argparse.ArgumentTypeError(f"{value} is no whole number from {least} to {most}")
+
+
+def new_file(value: str) -> Path:
+    """A file that can be written, as far as its folder shows: nothing is, before the work is done.
+
+    Raises:
+        argparse.ArgumentTypeError: its folder is not there, or it is one itself.
+    """
+    path = Path(value)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{value}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{value} is a folder, expected a file to write")
+    return path
 
 
 @contextlib.contextmanager

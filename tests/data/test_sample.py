@@ -10,6 +10,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+import make_sample
 from sentiment.data.reviews import SAMPLE
 from sentiment.text.tokenizer import train_tokenizer
 from tests.conftest import compose_train
@@ -28,6 +29,17 @@ def test_the_generator_writes_these_very_rows(tmp_path: Path) -> None:
     for name in SPLITS:
         made, bundled = (pq.read_table(f / f"{name}.parquet") for f in (tmp_path, SAMPLE))
         assert made.equals(bundled)
+
+
+def test_a_file_in_the_place_of_its_folder_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sample").write_text("")
+    monkeypatch.setattr(sys, "argv", ["make_sample.py", "--output", str(tmp_path / "sample")])
+    with pytest.raises(SystemExit) as stop:
+        make_sample.main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'sample'}: File exists\n"
 
 
 def test_reviews_are_distinct_and_have_20_to_300_tokens(texts: dict[str, list[str]]) -> None:

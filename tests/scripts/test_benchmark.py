@@ -148,7 +148,7 @@ def test_peak_memory_is_the_command_s_own_not_that_of_this_process() -> None:
         (["startup", "--reviews", "5"], "startup takes no --reviews"),
         (["speed"], "argument benchmark: invalid choice: 'speed'"),
         (["training", "--output", "nowhere/x.json"], "there is no folder nowhere"),
-        (["training", "--output", "."], "--output=. is a folder, expected a file"),
+        (["training", "--output", "."], "--output: . is a folder, expected a file"),
         (["training", "model.droput=0"], "unknown setting model.droput, expected perhaps"),
         (["training", "dada=sample"], "dada"),
         (["training", "runtime.device=auto"], "training measures cpu or cuda"),

@@ -46,3 +46,19 @@ def test_a_run_without_a_finished_epoch_is_refused(tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text("epoch,update,validation/accuracy\n")
     with pytest.raises(UserError, match=r"history\.csv has no rows, expected one for each epoch"):
         curves.read_curves([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("history", "reason"),
+    [
+        (LANGUAGE + "3,30\n", "is damaged"),
+        (LANGUAGE.replace("110", "many"), "is damaged: .*'many'; expected a number per epoch"),
+        ("epoch,update\n1,10\n", "has neither validation/accuracy nor validation/perplexity_"),
+    ],
+)
+def test_a_history_that_cannot_be_drawn_is_refused(
+    history: str, reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "history.csv").write_text(history)
+    with pytest.raises(UserError, match=rf"history\.csv {reason}"):
+        curves.read_curves([tmp_path])

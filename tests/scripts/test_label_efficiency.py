@@ -64,3 +64,19 @@ def test_what_to_start_from_must_be_said(
     with pytest.raises(SystemExit):
         label_efficiency.main()
     assert "--seeds needs --language" in capsys.readouterr().err
+
+
+def test_nothing_is_trained_for_a_picture_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(label_efficiency, "train", pytest.fail)
+    command = ["label_efficiency.py", "--seeds=1", "--language=RUN", "--output"]
+    for output, reason in (
+        (tmp_path, "is a folder, expected a file to write"),
+        (tmp_path / "none" / "x.png", f"there is no folder {tmp_path / 'none'}"),
+    ):
+        monkeypatch.setattr(sys, "argv", [*command, str(output)])
+        with pytest.raises(SystemExit) as stop:
+            label_efficiency.main()
+        assert stop.value.code == 2
+        assert reason in capsys.readouterr().err

@@ -5,6 +5,7 @@ import pytest
 
 import make_films
 from sentiment.data.films import text_keys
+from sentiment.errors import UserError
 
 
 def test_reviews_of_one_address_are_of_one_film(tmp_path: Path) -> None:
@@ -34,3 +35,13 @@ def test_a_folder_without_reviews_is_one_line(
         make_films.main()
     assert stop.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["7_1.txt", "readme.txt"])
+def test_a_review_without_an_address_is_refused(name: str, tmp_path: Path) -> None:
+    for label in ("neg", "pos"):
+        (tmp_path / "train" / label).mkdir(parents=True)
+        (tmp_path / "train" / f"urls_{label}.txt").write_text("title/a\n")
+    (tmp_path / "train" / "neg" / name).write_text("Bad.")
+    with pytest.raises(UserError, match=rf"{name} has no line among the 1 of urls_neg\.txt"):
+        make_films.write_films(tmp_path, tmp_path / "films.parquet")
