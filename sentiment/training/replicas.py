@@ -1,7 +1,11 @@
 """Replicas of a model, one in each process, which learn from the mean of their gradients."""
 
 import contextlib
+import itertools
+import logging
 import os
+import platform
+import select
 import time
 
 import torch
@@ -10,25 +14,30 @@ from torch import Tensor, nn
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
+from sentiment.errors import UserError
 from sentiment.training.processes import Processes
 
-ONE_MESSAGE = 1 << 20
-"""Megabytes of gradients, at most, that go together: all of them."""
+log = logging.getLogger(__name__)
+
+ALL_AT_ONCE = 1 << 20
+"""Megabytes of gradients, at most, that are averaged together."""
 LINE = 16
-"""Numbers of a line of the cache, which two processes do not write at once."""
+"""Float32 numbers of a line of the cache, which two processes do not write at once."""
 
 
 def replicate(model: nn.Module, processes: Processes) -> DistributedDataParallel:
     """What wraps this process's model, so that all compute one gradient.
 
-    Those of one machine average it in memory that they share, where there are no GPUs to do so:
-    Gloo, which else sends it, takes several times as long (docs/performance.md).
+    On CPUs those of one machine average it in memory that they share: to send it by Gloo, which
+    is what they do else, takes several times as long (docs/performance.md).
     """
-    on_cpu = all(parameter.is_cpu for parameter in model.parameters())
-    size = sum(parameter.numel() for parameter in model.parameters())
-    shared = SharedMean.among(processes, size) if on_cpu else None
+    shared, parameters = None, list(model.parameters())
+    if all(parameter.is_cpu and parameter.dtype == torch.float32 for parameter in parameters):
+        shared = SharedMean.among(processes, sum(parameter.numel() for parameter in parameters))
     learner = DistributedDataParallel(
-        model, bucket_cap_mb=shared and ONE_MESSAGE, gradient_as_bucket_view=True
+        model,
+        bucket_cap_mb=None if shared is None else ALL_AT_ONCE,
+        gradient_as_bucket_view=True,
     )
     # Buffers, the tables of n-grams above all, never change, and are many megabytes. The
     # argument of this name is deprecated since torch 2.13, its successor unknown before.
@@ -42,16 +51,17 @@ class SharedMean:
     """The mean of a tensor of each process of a machine, in memory that all of them have.
 
     Each averages its own part of the numbers: it takes what the others give of that part, and
-    leaves them the mean. So all get the same bytes.
+    leaves them the mean. So all get the same bytes. The memory holds a counter for each process,
+    in a line of its own, then what each gives, then the mean.
 
     Args:
         processes: all that take part.
         memory: float32 `[room(...)]`, zeros at first, the same for all processes.
-        pids: process numbers, by rank.
+        alive: file descriptors that can be read once a process has ended (pidfd_open(2)), by rank.
     """
 
-    def __init__(self, processes: Processes, memory: Tensor, pids: list[int]) -> None:
-        self._rank, self._count, self._pids = processes.rank, processes.count, pids
+    def __init__(self, processes: Processes, memory: Tensor, alive: list[int]) -> None:
+        self._rank, self._count, self._alive = processes.rank, processes.count, alive
         arrived, numbers = memory[: self._count * LINE], memory[self._count * LINE :]
         self._arrived_P = arrived.view(torch.int64).view(self._count, -1)[:, 0].numpy()
         *self._given_PN, self._mean_N = numbers.view(self._count + 1, -1)
@@ -63,46 +73,63 @@ class SharedMean:
 
     @classmethod
     def among(cls, processes: Processes, size: int) -> "SharedMean | None":
-        """Share memory, if this is one machine that has such; every process has to ask at once.
+        """Share memory, if this is one machine that can; every process has to ask at once.
 
         Args:
             processes: all that take part.
             size: how many numbers a tensor has at most.
         """
+        # `torchrun` says how many of the processes are of this machine.
         if int(os.environ.get("LOCAL_WORLD_SIZE", "0")) != processes.count:
             return None
-        opened, memory = None, None
-        with contextlib.suppress(AttributeError, OSError):
-            opened = os.memfd_create("gradients") if processes.is_first else None
+        room = cls.room(processes.count, size)
         pids = [int(pid) for pid in processes.gather(torch.tensor(os.getpid()))]
-        path = f"/proc/{pids[0]}/fd/{processes.from_first(opened)}"
-        with contextlib.suppress(RuntimeError):
-            memory = torch.from_file(path, shared=True, size=cls.room(processes.count, size))
-        lacking = any(processes.ask(memory is None)())
-        if opened is not None:
-            os.close(opened)
-        return None if memory is None or lacking else cls(processes, memory, pids)
+        with contextlib.ExitStack() as until_all_have_it:
+            created = None
+            with contextlib.suppress(AttributeError, OSError):
+                if processes.is_first:
+                    created = os.memfd_create("gradients")
+                    until_all_have_it.callback(os.close, created)
+                    os.ftruncate(created, 4 * room)
+            path, identity = processes.from_first(
+                created and (f"/proc/{pids[0]}/fd/{created}", _identity(created))
+            ) or ("", None)
+            memory, alive = None, []
+            # Other processes see stores in their order on x86 only.
+            with contextlib.suppress(AttributeError, OSError, RuntimeError):
+                alive = [os.pidfd_open(pid) for pid in pids]
+                with open(path, "r+b") as file:
+                    if _identity(file.fileno()) == identity and platform.machine() == "x86_64":
+                        own = f"/proc/self/fd/{file.fileno()}"
+                        memory = torch.from_file(own, shared=True, size=room)
+            lacking = any(processes.ask(memory is None)())
+            if memory is None or lacking:
+                for descriptor in alive:
+                    os.close(descriptor)
+                log.info("processes of this machine cannot share memory: gradients are sent")
+                return None
+        return cls(processes, memory, alive)
 
-    def average(self, numbers_N: Tensor) -> None:
+    def average(self, own_N: Tensor) -> None:
         """Replace a float32 tensor by the mean of everyone's.
 
         Raises:
-            RuntimeError: another process has ended.
+            UserError: another process has ended.
         """
-        own, mean, *given = (
-            whole_N[: len(numbers_N)].tensor_split(self._count)
-            for whole_N in (numbers_N, self._mean_N, *self._given_PN)
-        )
+        ends = [len(own_N) * rank // self._count for rank in range(self._count + 1)]
+        parts = [slice(*between) for between in itertools.pairwise(ends)]
         mine, others = self._rank, [rank for rank in range(self._count) if rank != self._rank]
+        given_PN, mean_N = self._given_PN, self._mean_N
         for rank in others:
-            given[mine][rank].copy_(own[rank])
+            given_PN[mine][parts[rank]] = own_N[parts[rank]]
         self._meet()
         for rank in others:
-            own[mine].add_(given[rank][mine])
-        mean[mine].copy_(own[mine].div_(self._count))
+            own_N[parts[mine]] += given_PN[rank][parts[mine]]
+        own_N[parts[mine]] /= self._count
+        mean_N[parts[mine]] = own_N[parts[mine]]
         self._meet()
         for rank in others:
-            own[rank].copy_(mean[rank])
+            own_N[parts[rank]] = mean_N[parts[rank]]
 
     def hook(self, _: None, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]
         """What DistributedDataParallel calls when gradients are there."""
@@ -125,8 +152,17 @@ class SharedMean:
                 self._miss_nobody()
 
     def _miss_nobody(self) -> None:
-        for rank, pid in enumerate(self._pids):
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError as error:
-                raise RuntimeError(f"process {rank} of {self._count} has ended") from error
+        poll = select.poll()
+        for descriptor in self._alive:
+            poll.register(descriptor, select.POLLIN)
+        for descriptor, _ in poll.poll(0):
+            rank = self._alive.index(descriptor)
+            raise UserError(
+                f"process {rank} of {self._count} has ended; unless it said why, the system may have "
+                "stopped it for want of memory; resume=RUN goes on"
+            )
+
+
+def _identity(descriptor: int) -> tuple[int, int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino, found.st_size

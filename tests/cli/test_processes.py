@@ -143,6 +143,41 @@ train.main()
 
 
 @pytest.mark.slow
+def test_a_run_goes_on_from_where_the_system_killed_a_process(cwd: Path) -> None:
+    write_reviews(train=72, test=20)
+    Path("dies.py").write_text(
+        """
+import os
+import signal
+import torch
+from sentiment import train
+
+forward, calls = torch.nn.BCEWithLogitsLoss.forward, 0
+
+def dies(*batch):
+    global calls
+    calls += 1
+    if calls == 4 and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return forward(*batch)
+
+torch.nn.BCEWithLogitsLoss.forward = dies
+train.main()
+"""
+    )
+    settings = (*SAME_FOR_ALL, "checkpoint.every_updates=1")
+    killed = run_several(2, "dies.py", *settings, "hydra.run.dir=killed")
+    assert killed.returncode != 0
+    assert killed.stderr.count("error: process 1 of 2 has ended") == 1, killed.stderr
+    run_two("-m", "sentiment.train", "resume=killed")
+    run_two("-m", "sentiment.train", *settings, "hydra.run.dir=whole")
+    weights = [
+        Path(run, "checkpoints/last/model.safetensors").read_bytes() for run in ("killed", "whole")
+    ]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted on Linux")
 def test_nothing_that_sends_outlives_the_training(cwd: Path) -> None:
     # Its threads would now and then abort a process at the interpreter's end.
@@ -151,19 +186,19 @@ def test_nothing_that_sends_outlives_the_training(cwd: Path) -> None:
 import gc
 from pathlib import Path
 import torch
-from torch.nn.parallel import DistributedDataParallel
 from sentiment.training.processes import joined
+from sentiment.training.replicas import replicate
 
 def threads():
     return {(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
 
-def train():
-    learner = DistributedDataParallel(torch.nn.Linear(3, 1))
+def train(processes):
+    learner = replicate(torch.nn.Linear(3, 1), processes)
     learner(torch.ones(2, 3)).sum().backward()
 
 gc.disable()
-with joined():
-    train()
+with joined() as processes:
+    train(processes)
     assert any("gloo" in name for name in threads()), threads()
 assert not any("gloo" in name for name in threads()), threads()
 """
