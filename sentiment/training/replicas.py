@@ -158,8 +158,8 @@ class SharedMean:
         for descriptor, _ in poll.poll(0):
             rank = self._alive.index(descriptor)
             raise UserError(
-                f"process {rank} of {self._count} has ended; unless it said why, the system may have "
-                "stopped it for want of memory; resume=RUN goes on"
+                f"process {rank} of {self._count} has ended; unless it said why, the system may "
+                "have stopped it for want of memory; resume=RUN goes on"
             )
 
 

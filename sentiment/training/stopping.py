@@ -14,8 +14,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopSignals:
     """Notes a first signal while the context lasts; the same again stops the process at once.
 
-    After Ctrl-C, which every process of a terminal gets, `torchrun` sends SIGTERM, too: a signal of
-    another kind is no second one.
+    A signal of another kind is no second one: who launches several processes may pass Ctrl-C on
+    to them, and send SIGTERM after it.
     """
 
     def __init__(self) -> None:
