@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 SOURCES = Path(__file__).with_name("lstm")
 OPTIONS = ("-std=c++20", "-fopenmp", "-fPIC", "-shared", "-O3", "-march=native")
 DTYPES = (torch.float32, torch.bfloat16)
-ROWS = 2048
-"""So many of a matrix together, then the rest: oneDNN takes milliseconds for each new size."""
 CACHED = 1 << 20
 """Bytes of a direction's weights that each step can read without waiting for a core's cache."""
 
@@ -107,11 +105,7 @@ def product(a_MK: Tensor, b_KN: Tensor, onto_MN: Tensor | None = None) -> Tensor
     if a_MK.dtype == torch.float32 and "GenuineIntel" not in _processor():
         product_MN: Tensor = torch.ops.mkldnn._linear_pointwise(a_MK, b_KN.T, None, "none", [], "")
         return product_MN if onto_MN is None else onto_MN.add_(product_MN)
-    out_MN = a_MK.new_empty(len(a_MK), b_KN.shape[1]) if onto_MN is None else onto_MN
-    whole = len(a_MK) // ROWS * ROWS
-    for rows in (slice(whole), slice(whole, None)):
-        torch.addmm(out_MN[rows], a_MK[rows], b_KN, beta=int(onto_MN is not None), out=out_MN[rows])
-    return out_MN
+    return a_MK @ b_KN if onto_MN is None else onto_MN.addmm_(a_MK, b_KN)
 
 
 class _Layer(torch.autograd.Function):
