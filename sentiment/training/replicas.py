@@ -28,8 +28,8 @@ LINE = 16
 def replicate(model: nn.Module, processes: Processes) -> DistributedDataParallel:
     """What wraps this process's model, so that all compute one gradient.
 
-    On CPUs those of one machine average it in memory that they share: to send it by Gloo, which
-    is what they do else, takes several times as long (docs/performance.md).
+    On CPUs those of one machine average it in memory that they share: to send it by Gloo, as they
+    do else, takes longer (docs/performance.md).
     """
     shared, parameters = None, list(model.parameters())
     if all(parameter.is_cpu and parameter.dtype == torch.float32 for parameter in parameters):
@@ -149,9 +149,9 @@ class SharedMean:
             else:
                 time.sleep(0.001)
             if waited > 1:
-                self._miss_nobody()
+                self._require_everyone()
 
-    def _miss_nobody(self) -> None:
+    def _require_everyone(self) -> None:
         poll = select.poll()
         for descriptor in self._alive:
             poll.register(descriptor, select.POLLIN)

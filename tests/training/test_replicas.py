@@ -19,6 +19,8 @@ from sentiment.training.processes import Processes
 from sentiment.training.replicas import SharedMean
 from tests.cli.test_processes import run_several
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux")
+
 
 def members(count: int, size: int, alive: list[int] | None = None) -> list[SharedMean]:
     """As many as processes would have, in this one."""
@@ -96,14 +98,13 @@ def run_script(folder: Path, count: int, code: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(platform.machine() != "x86_64" or sys.platform != "linux", reason="not shared")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="not shared")
 def test_processes_of_one_machine_share_the_mean_of_their_gradients(tmp_path: Path) -> None:
     run_script(
         tmp_path,
         3,
         """
 import torch
-from sentiment.errors import UserError
 from sentiment.training.processes import joined
 from sentiment.training.replicas import replicate
 
@@ -135,7 +136,6 @@ def test_where_memory_cannot_be_shared_gradients_are_sent(tmp_path: Path) -> Non
         """
 import os
 import torch
-from sentiment.errors import UserError
 from sentiment.training.processes import joined
 from sentiment.training.replicas import SharedMean, replicate
 
