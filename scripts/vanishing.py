@@ -119,7 +119,7 @@ def table(runs: Sequence[Run]) -> Iterator[str]:
         for update, curves in ((0, run.before), (run.updates, run.after)):
             for curve in curves:
                 norms = curve.norms
-                far = norms[min(FAR, len(norms) - 1)]
+                far = norms[FAR] if len(norms) > FAR else float("nan")
                 ratio = far / norms[0] if norms[0] > 0 else float("nan")
                 shown = [f"{norm:.2g}" for norm in (norms[0], far, norms[-1], ratio)]
                 name = f"{run.name}: update {update}"

@@ -23,6 +23,8 @@ ALL_AT_ONCE = 1 << 20
 """Megabytes of gradients, at most, that are averaged together."""
 LINE = 16
 """Float32 numbers of a line of the cache, which two processes do not write at once."""
+PATIENCE = 30 * 60
+"""Seconds until a process that lives but does not come is given up, as Gloo does by default."""
 
 
 def replicate(model: nn.Module, processes: Processes) -> DistributedDataParallel:
@@ -114,7 +116,7 @@ class SharedMean:
         """Replace a float32 tensor by the mean of everyone's.
 
         Raises:
-            UserError: another process has ended.
+            UserError: another process has ended, or does not come.
         """
         ends = [len(own_N) * rank // self._count for rank in range(self._count + 1)]
         parts = [slice(*between) for between in itertools.pairwise(ends)]
@@ -149,9 +151,9 @@ class SharedMean:
             else:
                 time.sleep(0.001)
             if waited > 1:
-                self._require_everyone()
+                self._require_everyone(waited)
 
-    def _require_everyone(self) -> None:
+    def _require_everyone(self, waited: float) -> None:
         poll = select.poll()
         for descriptor in self._alive:
             poll.register(descriptor, select.POLLIN)
@@ -160,6 +162,12 @@ class SharedMean:
             raise UserError(
                 f"process {rank} of {self._count} has ended; unless it said why, the system may "
                 "have stopped it for want of memory; resume=RUN goes on"
+            )
+        if waited > PATIENCE:
+            rank = int(self._arrived_P.argmin())
+            raise UserError(
+                f"process {rank} of {self._count} has not sent its gradient for {PATIENCE // 60} "
+                "minutes, though it has not ended; stop all of them, then resume=RUN goes on"
             )
 
 

@@ -42,6 +42,13 @@ def test_a_figure_and_its_numbers_come_from_the_runs(sweep: Path) -> None:
     assert (sweep / "all.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_reviews_shorter_than_100_tokens_have_no_norm_there(sweep: Path) -> None:
+    curve = Curve(1, "left_to_right", [0.5] * 40)
+    run = read_runs(sweep)[0]._replace(before=[curve], after=[curve])
+    shown = list(table([run]))[1].split()
+    assert shown == ["RNN:", "update", "0", "0.5", "nan", "0.5", "nan", "40"]
+
+
 def test_a_folder_without_finished_runs_is_refused(sweep: Path) -> None:
     (sweep / "1/metrics.json").unlink()
     with pytest.raises(UserError, match=r"1 is not finished; .* resume="):

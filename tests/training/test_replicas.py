@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sentiment.errors import UserError
+from sentiment.training import replicas
 from sentiment.training.processes import Processes
 from sentiment.training.replicas import SharedMean
 from tests.cli.test_processes import run_several
@@ -89,6 +90,13 @@ def test_nobody_waits_for_one_that_has_ended() -> None:
         process.communicate()
     for descriptor in alive:
         os.close(descriptor)
+
+
+def test_one_that_stands_still_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicas, "PATIENCE", 1)
+    first, _ = members(2, 3)
+    with pytest.raises(UserError, match="process 1 of 2 has not sent its gradient"):
+        first.average(torch.ones(3))
 
 
 def run_script(folder: Path, count: int, code: str) -> None:
