@@ -11,7 +11,7 @@
 Each side runs in a process of its own, in turn, several times, on the same reviews: what one side
 tells its process (threads, memory, number formats) cannot help or hinder the other. Figures are
 medians over the rounds; a ratio is that to the first row of the same group. All is measured on the
-CPU, `training` with `runtime.device=cuda` on a GPU. Keras and the plot need the extra `bench`.
+CPU, `training` with `runtime.device=cuda` on a GPU. Keras needs the extra `bench`.
 """
 
 import argparse
@@ -21,7 +21,6 @@ import subprocess
 import sys
 from collections import defaultdict
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from typing import Any, NoReturn
 
 from benchmarks import commands, encoding, inference, memory, report, training
@@ -154,8 +153,6 @@ def parse() -> argparse.Namespace:
     for name in ("reviews", "rounds"):
         if (value := getattr(arguments, name)) is not None and value < 1:
             parser.error(f"--{name} is {value}, expected 1 or more")
-    if arguments.plot and find_spec("matplotlib") is None:
-        parser.error("--plot needs matplotlib: pip install -e '.[bench]'")
     return arguments
 
 

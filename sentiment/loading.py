@@ -18,6 +18,7 @@ from sentiment.data.reviews import (
     load_unlabelled,
     take_labelled,
 )
+from sentiment.errors import UserError
 from sentiment.model.ngrams import NO_NGRAM, NGramFeatures
 from sentiment.text.tokenizer import build_tokenizer, vocabulary_size
 from sentiment.training.checkpoint import Checkpoint, Saved
@@ -96,6 +97,11 @@ def load_data(config: TrainConfig, runtime: Runtime, loaded: Saved | None) -> Da
     needs_no_label = {"virtual_adversarial", "entropy"} & config.objective.added.keys()
     if needs_no_label or config.teacher is not None:
         texts = concatenate_datasets([load_unlabelled(config.data, known), rest])
+        if "entropy" in needs_no_label and len(texts) == 0:
+            raise UserError(
+                "objective.entropy is that of texts without labels, and there are none: use "
+                "data=imdb, which has some, or give data.unlabelled=FILE with data=files"
+            )
         if needs_no_label and len(texts) > 0:
             plain = without_labels(texts)
             sha256["unlabelled"] = fingerprint(plain)

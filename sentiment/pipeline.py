@@ -19,12 +19,19 @@ from sentiment.lifecycle import (
 from sentiment.loading import Data, learn_from, learn_ngrams, load_data
 from sentiment.model.classifier import Classifier
 from sentiment.model.embedding import build_embedding
+from sentiment.model.ngrams import NGramFeatures
 from sentiment.observer import Observer
 from sentiment.report.journal import Journal
 from sentiment.report.metrics import binary_metrics
 from sentiment.report.progress import byte_progress
 from sentiment.report.projector import remove_projector, write_projector
-from sentiment.report.run import METRICS, PREDICTIONS, write_metrics, write_predictions
+from sentiment.report.run import (
+    METRICS,
+    PREDICTIONS,
+    recorded_hashes,
+    write_metrics,
+    write_predictions,
+)
 from sentiment.text.tokenizer import unknown_id
 from sentiment.text.vectors import find_vectors
 from sentiment.training.checkpoint import (
@@ -45,8 +52,12 @@ from sentiment.training.transfer import (
     adopt_settings,
     build_from,
     freeze,
+    knows_what_is_drawn,
     ngrams_of,
     prior_sha256,
+    require_no_frozen_noise,
+    require_same_labels,
+    require_same_reviews,
     require_same_split,
     shares_reviews,
 )
@@ -79,8 +90,9 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
         source = load_any(Path(config.init_from))
         prior = ngrams_of(source, config)
         if resumed is None:
-            if isinstance(source, Checkpoint) and shares_reviews(config, source.config):
+            if knows_what_is_drawn(config, source):
                 require_same_split(config, source, "init_from")
+            require_no_frozen_noise(config, source)
             adopt_settings(config, source.config)
         else:
             resumed.require_reviews({PRIOR: prior_sha256(prior)})
@@ -88,7 +100,7 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
     if config.teacher is not None:
         config.teacher = os.path.abspath(os.path.expanduser(config.teacher))
         teacher = load_checkpoint(Path(config.teacher))
-        if resumed is None and config.data.source is teacher.config.data.source:
+        if resumed is None and knows_what_is_drawn(config, teacher):
             require_same_split(config, teacher, "teacher")
 
     with memory_advice(config):
@@ -99,6 +111,8 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
                     vectors = find_vectors(config.embeddings, runtime.cache_dir, show)
             loaded = source if resumed is None else resumed.checkpoint
             data = load_data(config, runtime, loaded)
+        if resumed is None:
+            prior = _require_fair(config, data.sha256, source, teacher, prior)
         if teacher is not None:
             data = learn_from(teacher, config, runtime, data)
         data = learn_ngrams(config.model, data, prior)
@@ -118,6 +132,35 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
     log.info("  tensorboard --logdir %s", directory.parent.parent)
     log.info("  python -m sentiment.evaluate checkpoint=%s", directory)
     log.info("  python -m sentiment.predict --checkpoint %s", directory)
+
+
+def _require_fair(
+    config: TrainConfig,
+    sha256: dict[str, str],
+    source: Saved | None,
+    teacher: Checkpoint | None,
+    prior: NGramFeatures | None,
+) -> NGramFeatures | None:
+    """See, now that the reviews are read, that nobody knows labels which are set aside.
+
+    Returns:
+        The prior, unless it was learned from these very reviews, under another path.
+
+    Raises:
+        UserError: one does, or has learned to call positive what is negative here.
+    """
+    for other, setting in ((source, "init_from"), (teacher, "teacher")):
+        if isinstance(other, Checkpoint):
+            if shares_reviews(config, other.config):
+                require_same_reviews(config, sha256, other, setting)
+            if other is teacher or prior is not None:
+                require_same_labels(config, other, setting)
+    if prior is None or source is None:
+        return None
+    if recorded_hashes(source.folder).get("train") != sha256["train"]:
+        return prior
+    log.info("%s has learned from the same reviews: n-grams are learned anew", source.folder)
+    return None
 
 
 def begin(

@@ -68,6 +68,10 @@ def read_labels(
         return ", ".join(parts)
 
     given = [_key(value) if value is not None else None for value in (negative, positive)]
+    if given[0] is not None and given[0] == given[1]:
+        raise UserError(
+            f"data.negative={negative} and data.positive={positive} are one label, expected two"
+        )
     pair = _choose(set(spelling), given[0], given[1])
     present = list(spelling)
     if pair is None and len(present) == 2:

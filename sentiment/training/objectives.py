@@ -76,6 +76,8 @@ def virtual_adversarial(logits: Logits, x_TBE: Tensor, epsilon: float) -> Tensor
     fixed_TBE = x_TBE.detach()
     with torch.no_grad():
         certain_B = logits(fixed_TBE)
+    # What autocast keeps of the weights from here on is to be differentiated.
+    torch.clear_autocast_cache()
     near_TBE = _moved(fixed_TBE, torch.randn_like(fixed_TBE), SMALL).requires_grad_()
     nearby = divergence(certain_B, logits(near_TBE)).mean()
     (gradient_TBE,) = torch.autograd.grad(nearby, near_TBE)

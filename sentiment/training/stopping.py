@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C, heard between two steps of the training loop."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -9,6 +10,8 @@ from typing import NoReturn, Self
 from sentiment.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ECHO = 5.0
+"""Seconds in which a SIGTERM that is passed on comes after the one that it repeats."""
 
 
 class StopSignals:
@@ -16,10 +19,15 @@ class StopSignals:
 
     A signal of another kind is no second one: who launches several processes may pass Ctrl-C on
     to them, and send SIGTERM after it.
+
+    Args:
+        passed_on: whether a SIGTERM may come twice: a scheduler sends it to every process of a
+            job, and `torchrun`, which is one of them, sends its own to those it has started.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, passed_on: bool = False) -> None:
         self._received: int | None = None
+        self._passed_on, self._terminated = passed_on, 0.0
         self._immediately = False
 
     def __enter__(self) -> Self:
@@ -61,6 +69,12 @@ class StopSignals:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self._received = self._received or number
-        signal.signal(number, signal.SIG_DFL)
+        if number == signal.SIGTERM and self._passed_on:
+            self._terminated = self._terminated or time.monotonic()
+            if time.monotonic() > self._terminated + ECHO:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+        else:
+            signal.signal(number, signal.SIG_DFL)
         if self._immediately:
             self.stop()

@@ -4,29 +4,47 @@ What another run may bring along without telling labels is also asked of a teach
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from operator import attrgetter
 
 from torch import Tensor, nn
 
-from sentiment.config import ModelConfig, Part, PretrainConfig, TrainConfig
+from sentiment.config import (
+    DataSource,
+    ModelConfig,
+    Part,
+    PretrainConfig,
+    SplitKind,
+    TrainConfig,
+)
 from sentiment.errors import UserError
 from sentiment.model.classifier import Classifier
 from sentiment.model.ngrams import NGramFeatures
-from sentiment.training.checkpoint import Checkpoint, Saved
+from sentiment.report.run import recorded_hashes
+from sentiment.training.checkpoint import Checkpoint, Pretrained, Saved
 
 READS_INPUTS = ("left_to_right.0.weight_ih_l0", "right_to_left.0.weight_ih_l0")
 """Weights of an encoder that multiply what it reads."""
 
 
-def shares_reviews(config: TrainConfig, other: TrainConfig) -> bool:
+def shares_reviews(config: TrainConfig, other: TrainConfig | PretrainConfig) -> bool:
     """Whether two runs draw their reviews from the same ones; files are known by their paths."""
     return (config.data.source, config.data.train) == (other.data.source, other.data.train)
 
 
-def require_same_split(config: TrainConfig, other: Checkpoint, setting: str) -> None:
-    """See that another run has learned from no label that this one may not learn from.
+def knows_what_is_drawn(config: TrainConfig, source: Saved) -> bool:
+    """Whether a checkpoint could know what this run sets aside, did it draw in another way.
+
+    A language model knows no labels; it has read IMDB's validation reviews, but no test review.
+    """
+    draws_test = config.data.source is DataSource.files and config.data.test is None
+    is_told = isinstance(source, Checkpoint) or draws_test
+    return is_told and shares_reviews(config, source.config)
+
+
+def require_same_split(config: TrainConfig, other: Saved, setting: str) -> None:
+    """See that another run has learned from nothing that this one may not learn from.
 
     Args:
         config: of this run.
@@ -36,7 +54,10 @@ def require_same_split(config: TrainConfig, other: Checkpoint, setting: str) -> 
     Raises:
         UserError: its training reviews were drawn in another way.
     """
+    knows = "labels" if isinstance(other, Checkpoint) else "texts"
     drawn = [f"split.{field.name}" for field in fields(config.split)]
+    if isinstance(other, Pretrained):
+        drawn.remove("split.labelled")  # a label more or less is nothing to it
     if shares_reviews(config, other.config):
         drawn += ["data.group_column", "data.drop_empty", "data.validation", "data.test"]
     for name in drawn:
@@ -52,8 +73,67 @@ def require_same_split(config: TrainConfig, other: Checkpoint, setting: str) -> 
             now, was = ("null" if v is None else getattr(v, "value", v) for v in (now, was))
             raise UserError(
                 f"{name} is {now}, but {setting}={other.folder} was trained with {was} and "
-                "knows labels that are set aside here; give the same, or train another one"
+                f"knows {knows} that are set aside here; give the same, or train another one"
             )
+
+
+def require_same_reviews(
+    config: TrainConfig, sha256: Mapping[str, str], other: Checkpoint, setting: str
+) -> None:
+    """See that a run whose settings draw the same reviews for validation and test has drawn them.
+
+    A file may have changed since, or the labels by which it is drawn from. Whole films are the same
+    ones whichever copy of IMDB they come from, and in whichever order.
+
+    Args:
+        config: of this run.
+        sha256: hash of each of its splits.
+        other: what the other one has left.
+        setting: that names it.
+
+    Raises:
+        UserError: other reviews; where it says so, for it may have been copied without its record.
+    """
+    if config.data.source is not DataSource.files and config.split.kind is SplitKind.grouped:
+        return
+    recorded = recorded_hashes(other.folder)
+    for name in ("validation", "test"):
+        is_drawn = getattr(config.data, name) is None
+        if is_drawn and recorded.get(name, sha256[name]) != sha256[name]:
+            raise UserError(
+                f"the {name} reviews are not those of {setting}={other.folder}: its reviews or "
+                "their labels have changed since, and it knows some that are set aside here; "
+                "train another one"
+            )
+
+
+def require_same_labels(config: TrainConfig, other: Checkpoint, setting: str) -> None:
+    """See that what another run calls positive is not what this one calls negative.
+
+    Raises:
+        UserError: it is.
+    """
+    names = [str(name).casefold() for name in (config.data.negative, config.data.positive)]
+    if names == [name.casefold() for name in reversed(other.label_names)]:
+        raise UserError(
+            f"data.positive={config.data.positive} is the negative label of "
+            f"{setting}={other.folder}, so what it knows would be turned round; give "
+            f"data.positive={other.label_names[1]} data.negative={other.label_names[0]}"
+        )
+
+
+def require_no_frozen_noise(config: TrainConfig, source: Saved) -> None:
+    """See that weights which no run has trained are not kept as they are.
+
+    Raises:
+        UserError: they would be.
+    """
+    keeps = Part.encoder in config.model.freeze
+    if keeps and isinstance(source, Pretrained) and config.model.ngrams > 0:
+        raise UserError(
+            f"model.freeze keeps the encoder of init_from={source.folder}, a language model, "
+            "which has no weights for n-grams yet; give model.ngrams=0"
+        )
 
 
 def adopt_settings(config: TrainConfig, source: TrainConfig | PretrainConfig) -> None:

@@ -229,7 +229,6 @@ def test_every_way_to_train_and_to_predict_gives_its_rate(
 
 @pytest.mark.slow
 def test_a_plot_shows_the_rows(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="the extra `bench` is not installed")
     row = {"median": {"seconds": 2.0}, "values": {"seconds": [1.0, 2.0, 4.0]}}
     result = {
         "benchmark": "startup",

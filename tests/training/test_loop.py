@@ -17,7 +17,7 @@ from sentiment.data.encoded import EncodedReviews
 from sentiment.errors import Interrupted, UserError
 from sentiment.model.classifier import Classifier
 from sentiment.report.journal import Journal
-from sentiment.training import loop
+from sentiment.training import loop, stopping
 from sentiment.training.classification import Classification
 from sentiment.training.inference import predict_logits
 from sentiment.training.loop import fit
@@ -202,6 +202,21 @@ def test_a_signal_ends_the_step_and_saves(
     assert stop.value.number == number
     assert saved == [Saved("last", 5, None)]
     assert signal.getsignal(number) is before
+
+
+def test_sigterm_may_be_passed_on_to_those_who_have_had_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    previous = signal.getsignal(signal.SIGTERM)
+    raised: list[int] = []
+    with stopping.StopSignals(passed_on=True) as stop:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.requested
+        again = signal.raise_signal
+        monkeypatch.setattr(signal, "raise_signal", raised.append)
+        monkeypatch.setattr(stopping, "ECHO", -1.0)
+        again(signal.SIGTERM)
+        assert (raised, signal.getsignal(signal.SIGTERM)) == ([signal.SIGTERM], signal.SIG_DFL)
+    assert signal.getsignal(signal.SIGTERM) is previous
 
 
 def test_weights_that_break_in_the_last_update_are_not_saved(tmp_path: Path) -> None:
