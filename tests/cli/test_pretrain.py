@@ -164,10 +164,3 @@ def test_a_language_model_is_no_classifier(pretrained: Path, tmp_path: Path) -> 
 def test_the_sample_has_settings_of_its_own() -> None:
     config = cli.compose_config("pretrain", PretrainConfig, ["data=sample"])
     assert (config.embeddings.dimension, config.language.samples) == (32, None)
-
-
-@pytest.mark.parametrize("chosen", ["data=imdb", "data=sample", "size=gpu"])
-def test_word_vectors_of_a_file_have_the_width_of_the_file(chosen: str) -> None:
-    given = [chosen, "embeddings=glove", "embeddings.path=glove.txt"]
-    config = cli.compose_config("pretrain", PretrainConfig, given)
-    assert (config.embeddings.dimension, config.embeddings.std) == (None, None)
