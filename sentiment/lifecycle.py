@@ -108,5 +108,7 @@ def saver(
         if runtime.processes.is_first:
             folder, saved = directory / LAST.with_name(name), (tokenizer, config, metrics)
             save_checkpoint(folder, state.model, *saved, more, keep, progress.data_sha256)
+        # Did one leave before it is written, by a signal, `torchrun` would end the one that writes.
+        runtime.processes.wait()
 
     return save

@@ -100,7 +100,8 @@ def load_data(config: TrainConfig, runtime: Runtime, loaded: Saved | None) -> Da
         if "entropy" in needs_no_label and len(texts) == 0:
             raise UserError(
                 "objective.entropy is that of texts without labels, and there are none: use "
-                "data=imdb, which has some, or give data.unlabelled=FILE with data=files"
+                "data=imdb, which has some, give data.unlabelled=FILE with data=files, or "
+                "split.labelled=N, which leaves the other reviews without"
             )
         if needs_no_label and len(texts) > 0:
             plain = without_labels(texts)

@@ -100,7 +100,7 @@ def run(config: TrainConfig, directory: Path, processes: Processes) -> None:
     if config.teacher is not None:
         config.teacher = os.path.abspath(os.path.expanduser(config.teacher))
         teacher = load_checkpoint(Path(config.teacher))
-        if resumed is None and knows_what_is_drawn(config, teacher):
+        if resumed is None and config.data.source is teacher.config.data.source:
             require_same_split(config, teacher, "teacher")
 
     with memory_advice(config):
@@ -141,25 +141,28 @@ def _require_fair(
     teacher: Checkpoint | None,
     prior: NGramFeatures | None,
 ) -> NGramFeatures | None:
-    """See, now that the reviews are read, that nobody knows labels which are set aside.
+    """See, now that the reviews are read, that their like is what others have learned from.
 
     Returns:
         The prior, unless it was learned from these very reviews, under another path.
 
     Raises:
-        UserError: one does, or has learned to call positive what is negative here.
+        UserError: labels that are set aside are known by now, or positive and negative are turned
+            round.
     """
     for other, setting in ((source, "init_from"), (teacher, "teacher")):
         if isinstance(other, Checkpoint):
-            if shares_reviews(config, other.config):
-                require_same_reviews(config, sha256, other, setting)
             if other is teacher or prior is not None:
                 require_same_labels(config, other, setting)
+            if shares_reviews(config, other.config):
+                require_same_reviews(config, sha256, other, setting)
     if prior is None or source is None:
         return None
     if recorded_hashes(source.folder).get("train") != sha256["train"]:
         return prior
     log.info("%s has learned from the same reviews: n-grams are learned anew", source.folder)
+    assert isinstance(source, Checkpoint)
+    config.model.ngrams_size -= source.config.model.ngrams_size  # those of a prior
     return None
 
 

@@ -111,7 +111,7 @@ def fit(
     cadence = _Cadence(config.checkpoint)
     unseen: list[_Step] = []
 
-    with StopSignals(passed_on=processes.count > 1) as stop:
+    with StopSignals() as stop:
         if at.update == at.epoch == at.batch == 0:
             with stop.immediately():
                 task.observe(0)
@@ -192,8 +192,6 @@ def fit(
                     save("last", {"update": at.update})
                     cadence.restart()
                 if stopping:
-                    # Where one leaves, `torchrun` ends the others, one of which is still writing.
-                    processes.ask(True)()
                     stop.stop()
 
             # Should the process die while it validates, the epoch is not lost.

@@ -62,6 +62,11 @@ class Processes:
 
         return answer
 
+    def wait(self) -> None:
+        """Until all have come here."""
+        if self.count > 1:
+            dist.barrier()
+
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """Everyone's tensor, all of one shape, by rank."""
         if self.count == 1:
@@ -81,11 +86,11 @@ class Processes:
     @contextmanager
     def first_goes_first(self) -> Iterator[None]:
         """Let the others find in the cache what the first one has put there."""
-        if self.count > 1 and not self.is_first:
-            dist.barrier()
+        if not self.is_first:
+            self.wait()
         yield
-        if self.count > 1 and self.is_first:
-            dist.barrier()
+        if self.is_first:
+            self.wait()
 
 
 ALONE = Processes(rank=0, count=1)

@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C, heard between two steps of the training loop."""
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -18,16 +19,13 @@ class StopSignals:
     """Notes a first signal while the context lasts; the same again stops the process at once.
 
     A signal of another kind is no second one: who launches several processes may pass Ctrl-C on
-    to them, and send SIGTERM after it.
-
-    Args:
-        passed_on: whether a SIGTERM may come twice: a scheduler sends it to every process of a
-            job, and `torchrun`, which is one of them, sends its own to those it has started.
+    to them, and send SIGTERM after it. Nor is the same SIGTERM: a scheduler sends it to every
+    process of a job, and `torchrun`, which is one of them, sends it on to those it has started.
     """
 
-    def __init__(self, passed_on: bool = False) -> None:
+    def __init__(self) -> None:
         self._received: int | None = None
-        self._passed_on, self._terminated = passed_on, 0.0
+        self._passed_on, self._terminated = "TORCHELASTIC_RUN_ID" in os.environ, 0.0
         self._immediately = False
 
     def __enter__(self) -> Self:

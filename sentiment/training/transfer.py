@@ -27,6 +27,9 @@ from sentiment.training.checkpoint import Checkpoint, Pretrained, Saved
 READS_INPUTS = ("left_to_right.0.weight_ih_l0", "right_to_left.0.weight_ih_l0")
 """Weights of an encoder that multiply what it reads."""
 
+ANYTHING = {"yes", "no", "true", "false"}
+"""Labels that say nothing without their question."""
+
 
 def shares_reviews(config: TrainConfig, other: TrainConfig | PretrainConfig) -> bool:
     """Whether two runs draw their reviews from the same ones; files are known by their paths."""
@@ -82,8 +85,8 @@ def require_same_reviews(
 ) -> None:
     """See that a run whose settings draw the same reviews for validation and test has drawn them.
 
-    A file may have changed since, or the labels by which it is drawn from. Whole films are the same
-    ones whichever copy of IMDB they come from, and in whichever order.
+    A file may have changed since, or the labels by which it is drawn from. IMDB's whole films are
+    the same ones whichever copy they come from, and in whichever order; so are its test reviews.
 
     Args:
         config: of this run.
@@ -94,27 +97,31 @@ def require_same_reviews(
     Raises:
         UserError: other reviews; where it says so, for it may have been copied without its record.
     """
-    if config.data.source is not DataSource.files and config.split.kind is SplitKind.grouped:
-        return
+    of_files = config.data.source is DataSource.files
+    by_row = config.split.kind is SplitKind.random or config.split.labelled is not None
+    drawn = {"validation": of_files or by_row, "test": of_files}
     recorded = recorded_hashes(other.folder)
-    for name in ("validation", "test"):
-        is_drawn = getattr(config.data, name) is None
-        if is_drawn and recorded.get(name, sha256[name]) != sha256[name]:
+    for name, is_drawn in drawn.items():
+        given = getattr(config.data, name) is not None
+        if is_drawn and not given and recorded.get(name, sha256[name]) != sha256[name]:
             raise UserError(
-                f"the {name} reviews are not those of {setting}={other.folder}: its reviews or "
-                "their labels have changed since, and it knows some that are set aside here; "
-                "train another one"
+                f"the {name} reviews are not those of {setting}={other.folder}: the reviews that "
+                "they are drawn from, their order or their labels are not the same, so it may know "
+                "some that are set aside here; give it the reviews of then, or train another one"
             )
 
 
 def require_same_labels(config: TrainConfig, other: Checkpoint, setting: str) -> None:
     """See that what another run calls positive is not what this one calls negative.
 
+    Numbers and the like have no meaning of their own: other files may have them the other way.
+
     Raises:
         UserError: it is.
     """
     names = [str(name).casefold() for name in (config.data.negative, config.data.positive)]
-    if names == [name.casefold() for name in reversed(other.label_names)]:
+    are_words = all(name.isalpha() and len(name) > 1 for name in names) and not ANYTHING & {*names}
+    if are_words and names == [name.casefold() for name in reversed(other.label_names)]:
         raise UserError(
             f"data.positive={config.data.positive} is the negative label of "
             f"{setting}={other.folder}, so what it knows would be turned round; give "

@@ -85,9 +85,3 @@ def test_the_same_reviews_are_known_under_another_path(workspace: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert ("n-grams are learned anew" in done.stdout) == anew
-
-
-def test_a_teacher_of_other_reviews_may_have_drawn_them_as_it_liked(workspace: Path) -> None:
-    command = (*FILES, *OTHER, "teacher=first", "split.validation_fraction=0.2")
-    done = door_in(workspace, train.main, *command, "hydra.run.dir=taught")
-    assert done.returncode == 0, done.stderr

@@ -207,7 +207,8 @@ def test_a_signal_ends_the_step_and_saves(
 def test_sigterm_may_be_passed_on_to_those_who_have_had_it(monkeypatch: pytest.MonkeyPatch) -> None:
     previous = signal.getsignal(signal.SIGTERM)
     raised: list[int] = []
-    with stopping.StopSignals(passed_on=True) as stop:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with stopping.StopSignals() as stop:
         for _ in range(2):
             signal.raise_signal(signal.SIGTERM)
         assert stop.requested
