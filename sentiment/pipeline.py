@@ -141,7 +141,7 @@ def _require_fair(
     teacher: Checkpoint | None,
     prior: NGramFeatures | None,
 ) -> NGramFeatures | None:
-    """See, now that the reviews are read, that their like is what others have learned from.
+    """Compare this run's reviews, now that they are read, with what others have learned from.
 
     Returns:
         The prior, unless it was learned from these very reviews, under another path.
